@@ -1,0 +1,100 @@
+"""What goes wrong around streams, by what the caller has to do.
+
+RaysightError                 message: one line, safe to show (no credentials), says what to do
+├── StreamError               a source or output broke; `code` says how, `retryable` whether trying again can help
+├── StreamNotFound            no stream of that id
+├── StreamExists              an id that is taken
+├── SpecConflict              the spec changed meanwhile: read it again
+├── InvalidSpec               a spec that can't be used; `field` names the place
+├── ForbiddenAddress          the URL policy or a media root forbids it
+├── DetectorUnavailable       no replica answered in time
+└── SupervisorUnavailable     the supervisor is away: running streams go on, changes have to wait
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StreamErrorCode(StrEnum):
+    """Why a source or an output is down; stable, part of the API."""
+
+    CONNECTION_REFUSED = "connection_refused"
+    TIMEOUT = "timeout"
+    AUTH_FAILED = "auth_failed"
+    NOT_FOUND = "not_found"
+    TLS_FAILED = "tls_failed"
+    CODEC_UNSUPPORTED = "codec_unsupported"
+    INVALID_DATA = "invalid_data"
+    STALLED = "stalled"
+    ENDED = "ended"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+
+
+RETRYABLE = frozenset(
+    {
+        StreamErrorCode.CONNECTION_REFUSED,
+        StreamErrorCode.TIMEOUT,
+        StreamErrorCode.INVALID_DATA,
+        StreamErrorCode.STALLED,
+        StreamErrorCode.ENDED,
+    }
+)
+"""Codes for which another try can help; the others wait for a change of the spec."""
+
+
+class RaysightError(Exception):
+    """Base of everything raised here. The message never holds credentials."""
+
+
+class StreamError(RaysightError):
+    """A source or an output broke."""
+
+    def __init__(self, code: StreamErrorCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    @property
+    def retryable(self) -> bool:
+        """Whether trying again can help."""
+        return self.code in RETRYABLE
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StreamNotFound(RaysightError):
+    """No stream of that id."""
+
+
+class StreamExists(RaysightError):
+    """The id is taken."""
+
+
+class SpecConflict(RaysightError):
+    """The spec changed since it was read."""
+
+
+class InvalidSpec(RaysightError):
+    """A spec that can't be used; ``field`` is a dotted path into it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(field, message)
+        self.field = field
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class ForbiddenAddress(RaysightError):
+    """The URL policy or a media root forbids the address."""
+
+
+class DetectorUnavailable(RaysightError):
+    """No Detector replica answered in time."""
+
+
+class SupervisorUnavailable(RaysightError):
+    """The supervisor is away: running streams go on, changes have to wait."""

@@ -1,0 +1,126 @@
+"""`StreamActor`: one detached, named Ray actor for each stream; a shell around `StreamRunner`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from deployments.detector.attaching.actor import BrokeredAttachment
+from deployments.link.attacher import Attacher
+from deployments.logs import configure_logging
+from deployments.names import NAMESPACE
+from deployments.streams.events import EventBatch
+from deployments.streams.live import JpegPicture, JpegRenderer
+from deployments.streams.media.opener import MediaOpener
+from deployments.streams.policy import UrlPolicy
+from deployments.streams.runner import StreamRunner
+from deployments.streams.spec import StreamSpec, StreamStatus
+from deployments.telemetry import StreamTelemetry
+
+REPORT_PERIOD_S = 2.0
+"""How often counters reach Ray's metrics, which are exported every 10 s."""
+
+STOP_TIMEOUT_S = 8.0
+"""Within the 10 s that deleting a stream may take; after that the supervisor kills the actor."""
+
+logger = logging.getLogger(__name__)
+
+
+def actor_name(stream_id: str) -> str:
+    """The name under which a stream's actor is found in `NAMESPACE`."""
+    return f"stream:{stream_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the supervisor learns of a running stream.
+
+    Attributes:
+        next_sequence: number that the next decoded frame gets; a successor must not go below.
+    """
+
+    spec: StreamSpec
+    status: StreamStatus
+    next_sequence: int
+
+
+class StreamActor:
+    """Decodes, asks the detector, draws, encodes and publishes one stream."""
+
+    def __init__(self, spec: StreamSpec, generation: int, policy: UrlPolicy, epoch: int, first_sequence: int) -> None:
+        configure_logging(spec.id)
+        node = ray.get_runtime_context().get_node_id()
+        self._telemetry = StreamTelemetry(spec.id, node)
+        self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to))
+        self._runner = StreamRunner(
+            spec,
+            generation,
+            self._detector,
+            MediaOpener(policy),
+            epoch=epoch,
+            first_sequence=first_sequence,
+            node=node,
+            observe=self._telemetry.latency,
+        )
+        self._renderer = JpegRenderer()
+        self._stopping = threading.Event()
+        self._reporter = threading.Thread(target=self._report_metrics, name="metrics", daemon=True)
+        self._runner.start()
+        self._reporter.start()
+
+    @ray.method(concurrency_group="control")
+    def apply(self, spec: StreamSpec, generation: int) -> None:
+        """Follow a changed spec."""
+        self._runner.apply(spec, generation)
+
+    @ray.method(concurrency_group="control")
+    def reconnect(self) -> None:
+        """Close the source and open it again now."""
+        self._runner.reconnect()
+
+    @ray.method(concurrency_group="control")
+    def report(self) -> Report:
+        """Spec, status and sequence, for the supervisor."""
+        return Report(self._runner.spec, self._runner.status(), self._runner.pipeline.next_sequence)
+
+    @ray.method(concurrency_group="control")
+    def stop(self) -> StreamStatus:
+        """End the stream; the status that comes back is its last."""
+        self._stopping.set()
+        self._runner.stop(STOP_TIMEOUT_S)
+        self._detector.close()
+        return self._runner.status()
+
+    @ray.method(concurrency_group="viewers")
+    def events(self, after: int | None, timeout_s: float) -> EventBatch:
+        """Detection events after a sequence; waits up to ``timeout_s`` for the first."""
+        return self._runner.pipeline.events.wait(after, timeout_s)
+
+    @ray.method(concurrency_group="viewers")
+    def picture(self, annotated: bool, newer_than: int | None, timeout_s: float) -> JpegPicture | None:
+        """The newest frame as a JPEG; None without a newer one within ``timeout_s``."""
+        pipeline = self._runner.pipeline
+        found = pipeline.live.wait(newer_than, timeout_s)
+        if found is None:
+            return None
+        return self._renderer.render(*found, pipeline.annotator if annotated else None)
+
+    def _report_metrics(self) -> None:
+        while not self._stopping.wait(REPORT_PERIOD_S):
+            self._telemetry.report(self._runner.status())
+
+
+def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int) -> Any:
+    """`StreamActor` as Ray creates it: detached, so that it outlives the replica that asked for it."""
+    remote: Any = ray.remote  # its types know nothing of concurrency groups
+    return remote(max_restarts=0, concurrency_groups={"control": 2, "viewers": 16})(StreamActor).options(
+        name=actor_name(stream_id),
+        namespace=NAMESPACE,
+        lifetime="detached",
+        num_cpus=num_cpus,
+        memory=memory_bytes,
+    )

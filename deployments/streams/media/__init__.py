@@ -1,0 +1,1 @@
+"""Everything that touches FFmpeg (through PyAV): sources, encoder, outputs, pictures, the probe."""

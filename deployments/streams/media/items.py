@@ -1,0 +1,83 @@
+"""What a source of live video gives: its items and the interface that every kind of source has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias
+
+import av
+
+from deployments.streams.media.picture import AvPicture
+from deployments.streams.spec import SourceInfo
+
+Packet: TypeAlias = "av.Packet[av.stream.Stream]"
+"""In quotes, for the class is generic only to the type checker."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoItem:
+    """One decoded picture.
+
+    Attributes:
+        picture: upright; may share buffers with the decoder, so draw only on its `writable` copy.
+        pts: strictly rising, in ``time_base`` units.
+        captured_at: Unix time in seconds at which it was decoded (for a paced file: at which it was due).
+        decoded_at: the same instant of ``time.monotonic()``.
+        decode_s: seconds that decoding took, without waiting for the packet.
+    """
+
+    picture: AvPicture
+    pts: int
+    time_base: Fraction
+    captured_at: float
+    decoded_at: float
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AudioItem:
+    """One packet of encoded audio, on the timeline of the video.
+
+    Attributes:
+        packet: owns its data and belongs to no stream; its pts, dts and time base are set to those given here.
+    """
+
+    packet: Packet
+    pts: int
+    time_base: Fraction
+
+
+class Source(Protocol):
+    """An open source. `interrupt` may be called from any thread, all else from one."""
+
+    @property
+    def info(self) -> SourceInfo: ...
+
+    @property
+    def audio(self) -> av.AudioStream | None:
+        """A template of the audio stream for `add_stream_from_template`; it outlives the source."""
+        ...
+
+    @property
+    def undecodable(self) -> int:
+        """Packets that could not be decoded and were skipped."""
+        ...
+
+    def items(self) -> Iterator[VideoItem | AudioItem]:
+        """Ends after `interrupt`; every other end is a `StreamError`."""
+        ...
+
+    def interrupt(self) -> None:
+        """Make `items` end now, also where it waits."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

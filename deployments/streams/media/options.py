@@ -1,0 +1,61 @@
+"""How FFmpeg opens each scheme: with no more protocols and formats than it needs, and without delay.
+
+What refers to other addresses, such as a playlist, can't leave the protocols of its own scheme.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deployments.streams.spec import SourceSpec
+
+_CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,live_flv,asf,ogg,h264,hevc,mjpeg"
+_STREAMED = f"{_CONTAINERS},hls,mpjpeg,aac,mp3,ac3,eac3,webvtt"
+"""Formats that may be opened. Not among them are those that refer to other files (concat, sdp, image2) and those that
+take any text for a picture (tty)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The protocols and formats that a scheme may use; ``forced`` is the format where there is no choice."""
+
+    protocols: str
+    formats: str | None = None
+    forced: str | None = None
+
+
+KINDS = {
+    "rtsp": Kind("rtsp,rtp,udp,tcp", forced="rtsp"),
+    "rtsps": Kind("rtsps,rtsp,rtp,srtp,udp,tcp,tls,crypto", forced="rtsp"),
+    "rtmp": Kind("rtmp,tcp", _CONTAINERS),
+    "rtmps": Kind("rtmps,rtmp,tcp,tls", _CONTAINERS),
+    "srt": Kind("srt,udp", _CONTAINERS),
+    "http": Kind("http,https,tcp,tls,crypto", _STREAMED),
+    "https": Kind("https,http,tcp,tls,crypto", _STREAMED),
+    "file": Kind("file", _CONTAINERS),
+    "v4l2": Kind("file", forced="v4l2"),
+}
+
+_PROBE = {"probesize": "1000000", "analyzeduration": "1000000", "fpsprobesize": "2"}
+"""Bytes, microseconds and frames that are looked at at most before the streams count as known: an RTSP camera is open
+after 0.3 s, where twenty frames for the rate would take a second. What was looked at is not thrown away
+(``fflags=nobuffer`` would), or the first key frame would be lost, and with it the seconds until the next."""
+
+
+def options(spec: SourceSpec, scheme: str, timeouts: tuple[float, float]) -> dict[str, str]:
+    """FFmpeg's options for a source; ``timeouts`` are those of opening and reading, in seconds."""
+    kind = KINDS[scheme]
+    chosen = {"protocol_whitelist": kind.protocols}
+    if kind.formats is not None:
+        chosen["format_whitelist"] = kind.formats
+    micros = str(round(max(timeouts) * 1_000_000))
+    if scheme in ("rtsp", "rtsps"):
+        chosen |= {"rtsp_transport": spec.transport, "timeout": micros}
+        chosen |= {"max_delay": "0", "reorder_queue_size": "0"} if spec.transport == "tcp" else {}
+    elif scheme in ("http", "https"):
+        chosen |= {"max_redirects": "0", "rw_timeout": micros}
+    elif scheme in ("rtmp", "rtmps", "srt"):
+        chosen["rw_timeout"] = micros  # "timeout" would make RTMP listen
+    if scheme not in ("file", "http", "https"):
+        chosen |= _PROBE
+    return chosen

@@ -1,0 +1,189 @@
+"""All outputs of one stream: pictures are encoded once for all outputs that want the same, and for nobody never."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+
+from deployments.streams.frame import Picture
+from deployments.streams.media.encoder import H264Encoder
+from deployments.streams.media.items import AudioItem
+from deployments.streams.media.output import Output
+from deployments.streams.media.packets import EncodedPacket
+from deployments.streams.media.picture import AvPicture
+from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo
+
+
+class _Wish(NamedTuple):
+    """What outputs must agree on to share an encoder."""
+
+    bitrate: int
+    gop_s: float
+    annotate: bool
+
+
+def _wish(spec: OutputSpec) -> _Wish:
+    return _Wish(spec.bitrate, spec.gop_s, spec.annotate)
+
+
+class _Group:
+    """Outputs that share an encoder."""
+
+    def __init__(self) -> None:
+        self.encoder: H264Encoder | None = None
+        self.key_wanted = threading.Event()
+        self.outputs: list[Output] = []
+
+
+class Publisher:
+    """Encodes and sends one stream's video. Safe to use from several threads.
+
+    When pictures change their size or colours, a new encoder starts with a key frame and every output is made anew:
+    network connections reconnect, an MP4 file is ended and goes on in a further one (see `Output`).
+
+    Args:
+        outputs: where to; may be empty.
+        info: what the source is, for its rate.
+        time_base: unit of the timestamps given to `write`.
+        audio_template: the source's stream whose packets `write_audio` brings, None for none. Its parameters are
+            copied here, so that the source may be closed.
+        resolve: checks a URL and gives what to open; raises `RaysightError`.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[OutputSpec],
+        info: SourceInfo,
+        time_base: Fraction,
+        audio_template: Any | None,
+        resolve: Callable[[str], str],
+    ) -> None:
+        self._fps = None if info.fps is None else Fraction(info.fps).limit_denominator(1001)
+        self._time_base = time_base
+        self._audio = None if audio_template is None else _kept(audio_template)
+        self._resolve = resolve
+        self._groups: dict[_Wish, _Group] = {}
+        self._outputs: tuple[Output, ...] = ()
+        self._last_pts: int | None = None
+        self._encoding = threading.Lock()
+        self._updating = threading.Lock()
+        self.update(outputs)
+
+    @property
+    def active(self) -> bool:
+        """Whether any output is there to encode for; those that failed for good don't count."""
+        return any(not output.failed for output in self._outputs)
+
+    @property
+    def wants_annotated(self) -> bool:
+        """Whether any output shows boxes, so that they are worth drawing."""
+        return any(output.spec.annotate and not output.failed for output in self._outputs)
+
+    def write(self, pts: int, plain: Picture | None, annotated: Picture | None) -> None:
+        """Encode and send one frame; takes as long as encoding does, whatever the outputs do.
+
+        An output whose own kind of picture is None gets the other one: a frame without boxes is better than none.
+        Frames whose ``pts`` does not grow are left out, as no container takes them.
+
+        Raises:
+            av.FFmpegError: the picture can't be encoded.
+        """
+        with self._encoding:
+            if self._last_pts is not None and pts <= self._last_pts:
+                return
+            self._last_pts = pts
+            for wish, group in self._groups.items():
+                picture = (annotated or plain) if wish.annotate else (plain or annotated)
+                if picture is not None and any(not output.failed for output in group.outputs):
+                    self._encode(wish, group, _of_av(picture), pts)
+
+    def write_audio(self, item: AudioItem) -> None:
+        """Send one packet of the source's sound as it is."""
+        packet = item.packet
+        if self._audio is None:
+            return
+        encoded = EncodedPacket(
+            data=bytes(packet),
+            pts=item.pts,
+            dts=item.pts if packet.dts is None else packet.dts,
+            duration=int(packet.duration or 0),
+            time_base=item.time_base,
+            key_frame=True,
+            template=self._audio,
+            audio=True,
+        )
+        for output in self._outputs:
+            output.offer(encoded)
+
+    def statuses(self) -> tuple[OutputStatus, ...]:
+        """How the outputs are doing, in the order of their specs."""
+        return tuple(output.status() for output in self._outputs)
+
+    def update(self, outputs: Sequence[OutputSpec]) -> None:
+        """Change the outputs; those whose spec stays the same go on untouched. Takes at most `CLOSE_S`."""
+        with self._updating:
+            leaving = list(self._outputs)
+            places: list[Output | None] = []
+            for spec in outputs:
+                same = next((output for output in leaving if output.spec == spec), None)
+                places.append(same)
+                if same is not None:
+                    leaving.remove(same)
+            self._regroup([output for output in places if output is not None])
+            _close(leaving)  # before the new ones start, which may go to the same place
+            self._regroup([place or self._made(spec) for place, spec in zip(places, outputs, strict=True)])
+
+    def close(self) -> None:
+        """End all outputs at the same time, within `CLOSE_S`."""
+        self.update(())
+
+    def _made(self, spec: OutputSpec) -> Output:
+        with self._encoding:
+            group = self._groups.setdefault(_wish(spec), _Group())
+        return Output(spec, audio=self._audio, resolve=self._resolve, want_key_frame=group.key_wanted.set)
+
+    def _regroup(self, outputs: Sequence[Output]) -> None:
+        with self._encoding:
+            self._outputs = tuple(outputs)
+            for wish, group in list(self._groups.items()):
+                group.outputs = [output for output in outputs if _wish(output.spec) == wish]
+                if not group.outputs:
+                    del self._groups[wish]
+                    if group.encoder is not None:
+                        group.encoder.close()
+
+    def _encode(self, wish: _Wish, group: _Group, picture: AvPicture, pts: int) -> None:
+        if group.encoder is not None and not group.encoder.takes(picture):
+            group.encoder.close()
+            group.encoder = None
+        if group.encoder is None:
+            group.encoder = H264Encoder(
+                picture, time_base=self._time_base, fps=self._fps, bitrate=wish.bitrate, gop_s=wish.gop_s
+            )
+        key_frame = group.key_wanted.is_set()
+        group.key_wanted.clear()
+        for packet in group.encoder.encode(picture, pts, key_frame=key_frame):
+            for output in group.outputs:
+                output.offer(packet)
+
+
+def _close(outputs: Sequence[Output]) -> None:
+    for output in outputs:
+        output.stop()
+    for output in outputs:
+        output.join()
+
+
+def _of_av(picture: Picture) -> AvPicture:
+    if not isinstance(picture, AvPicture):
+        raise TypeError(f"A picture that was decoded by PyAV is needed, not {type(picture).__name__}.")
+    return picture
+
+
+def _kept(template: Any) -> Any:
+    """A stream with the same parameters that does not end with the source's container."""
+    return av.open("-", "w", format="null").add_stream_from_template(template, opaque=True)

@@ -1,0 +1,260 @@
+"""Opens sources of live video; one connection each: whoever uses them decides about trying again."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import cv2
+from av.container import InputContainer
+
+from deployments.errors import StreamError, StreamErrorCode
+from deployments.streams.media import errors, handshake, options
+from deployments.streams.media.items import AudioItem, Packet, Source, VideoItem
+from deployments.streams.media.pacing import Pacer
+from deployments.streams.media.picture import AvPicture
+from deployments.streams.media.reader import Opened, PacketReader
+from deployments.streams.media.rotation import upright
+from deployments.streams.media.test_pattern import PatternSource
+from deployments.streams.media.timeline import Timeline, fraction
+from deployments.streams.policy import UrlPolicy
+from deployments.streams.spec import SourceInfo, SourceSpec
+from deployments.streams.urls import join_credentials
+
+MAX_UNDECODABLE = 100
+"""Packets in a row that can't be decoded until the source counts as broken: four seconds at 25 fps."""
+
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""A title in Latin-1 is no reason to refuse a clip; from PyAV 19 on that goes without saying."""
+
+
+def open_source(
+    spec: SourceSpec,
+    policy: UrlPolicy,
+    timeline: Timeline,
+    *,
+    open_timeout_s: float = 5.0,
+    read_timeout_s: float = 10.0,
+    on_opening: Callable[[Source], None] | None = None,
+) -> Source:
+    """Open a source and decode its first picture, which tells what it really is.
+
+    Args:
+        timeline: the stream's, over all its connections.
+        open_timeout_s: until the connection stands, the look-up of the name included.
+        read_timeout_s: until the first picture, and later from one picture to the next.
+        on_opening: gets the source before the wait for it begins, to be interrupted by another thread.
+
+    Raises:
+        StreamError: it can't be opened or decoded, or was interrupted (ENDED).
+        ForbiddenAddress: the policy forbids it.
+        InvalidSpec: the URL can't be used.
+    """
+    errors.silence()
+    cv2.setNumThreads(1)  # the cores are shared by many streams, and a second thread costs more CPU than it saves time
+    if spec.url.lower().startswith("testsrc:"):
+        return PatternSource(spec.url, timeline)
+    source = AvSource(spec, policy, timeline, open_timeout_s, read_timeout_s)
+    try:
+        if on_opening is not None:
+            on_opening(source)
+        source.start()
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+class AvSource:
+    """A source that FFmpeg reads; see `deployments.streams.media.items.Source`."""
+
+    def __init__(
+        self, spec: SourceSpec, policy: UrlPolicy, timeline: Timeline, open_timeout_s: float, read_timeout_s: float
+    ) -> None:
+        self.audio: av.AudioStream | None = None
+        self.undecodable = 0
+        self._spec = spec
+        self._timeline = timeline
+        self._open_timeout_s = open_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._is_file = spec.url.lower().startswith("file:")
+        self._undecodable_in_a_row = 0
+        self._decode_s = 0.0
+        self._opened: Opened | None = None
+        self._key_seen = False
+        self._info: SourceInfo | None = None
+        self._first: list[av.VideoFrame] = []
+        timeouts = (open_timeout_s, read_timeout_s)
+        self._reader = PacketReader(
+            lambda: _connect(spec, policy, timeouts), spec.url, loop=spec.loop and self._is_file
+        )
+        self._pacer = Pacer(self._reader.stopped)
+
+    @property
+    def info(self) -> SourceInfo:
+        assert self._info is not None
+        return self._info
+
+    def start(self) -> None:
+        """Wait for the connection and the first picture."""
+        message = self._reader.get(time.monotonic() + self._open_timeout_s)
+        if message is None:
+            raise self._late(errors.timed_out(self._spec.url))
+        if not isinstance(message, Opened):
+            raise message if isinstance(message, Exception) else errors.ended(self._spec.url)
+        self._begin(message)
+        self.audio = message.audio_template
+        deadline = time.monotonic() + self._read_timeout_s
+        while not self._first:
+            packet = self._next(deadline)
+            if packet is None:
+                raise self._late(errors.stalled(self._spec.url))
+            if packet.stream is message.video:
+                self._first = self._decode(packet)
+        self._info = _describe(message, upright(self._first[0]))
+
+    def items(self) -> Iterator[VideoItem | AudioItem]:
+        """Pictures and audio packets as they come; see `Source.items`."""
+        frames, self._first = self._first, []
+        deadline = time.monotonic() + self._read_timeout_s
+        while True:
+            for frame in frames:
+                item = self._video(frame)
+                if item is None:
+                    return
+                yield item
+                deadline = time.monotonic() + self._read_timeout_s
+            frames = []
+            packet = self._next(deadline)
+            if packet is None:
+                if self._reader.stopped.is_set():
+                    return
+                raise errors.stalled(self._spec.url)
+            assert self._opened is not None
+            if packet.stream is self._opened.video:
+                frames = self._decode(packet)
+            elif (audio := self._audio(packet)) is not None:
+                yield audio
+
+    def interrupt(self) -> None:
+        """Make `items` end now; from any thread."""
+        self._reader.stop()
+
+    def close(self) -> None:
+        """Leave the connection."""
+        self._first = []
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _late(self, otherwise: StreamError) -> StreamError:
+        return errors.ended(self._spec.url) if self._reader.stopped.is_set() else otherwise
+
+    def _begin(self, opened: Opened) -> None:
+        """Take up a connection, or the next round of a file, the last one of which has been decoded to its end."""
+        before, self._opened = self._opened, opened
+        if before is not None:
+            before.container.close()
+        self._key_seen = False
+        self._timeline.connected(1 / opened.fps if opened.fps else None, keep_gap=before is None)
+
+    def _next(self, deadline: float) -> Packet | None:
+        """The next packet; None when interrupted or too late."""
+        while True:
+            message = self._reader.get(deadline)
+            if isinstance(message, Opened):
+                self._begin(message)
+            elif isinstance(message, Exception):
+                raise message
+            else:
+                return message
+
+    def _decode(self, packet: Packet) -> list[av.VideoFrame]:
+        if not self._key_seen and packet.size and not packet.is_keyframe:
+            return []  # its references were sent before this connection
+        self._key_seen = True
+        started = time.perf_counter()
+        try:
+            frames = [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
+        except errors.ReadError:
+            self._skip()
+            return []
+        self._decode_s = time.perf_counter() - started
+        whole = [frame for frame in frames if not frame.is_corrupt]
+        if whole:
+            self._undecodable_in_a_row = 0
+        for _ in range(len(frames) - len(whole)):
+            self._skip()
+        return whole
+
+    def _skip(self) -> None:
+        self.undecodable += 1
+        self._undecodable_in_a_row += 1
+        if self._undecodable_in_a_row >= MAX_UNDECODABLE:
+            where = errors.place(self._spec.url)
+            message = f"{where}: {MAX_UNDECODABLE} pictures in a row can't be decoded: check the camera."
+            raise StreamError(StreamErrorCode.INVALID_DATA, message) from None
+
+    def _video(self, frame: av.VideoFrame) -> VideoItem | None:
+        base = self._timeline.time_base
+        pts = self._timeline.video(frame.pts, fraction(frame.time_base))
+        if self._is_file and self._spec.realtime:
+            if not self._pacer.wait(pts, base):
+                return None
+        elif self._reader.stopped.is_set():
+            return None
+        return VideoItem(AvPicture(upright(frame)), pts, base, time.time(), time.monotonic(), self._decode_s)
+
+    def _audio(self, packet: Packet) -> AudioItem | None:
+        if not packet.size:
+            return None
+        base = self._timeline.time_base
+        source_base = fraction(packet.time_base)
+        pts = self._timeline.audio(packet.pts, source_base)
+        if pts is None:
+            return None
+        copy = av.Packet(bytes(packet))
+        copy.time_base = base
+        copy.pts = copy.dts = pts
+        if packet.duration and source_base is not None:
+            copy.duration = round(packet.duration * source_base / base)
+        copy.is_keyframe = True
+        return AudioItem(copy, pts, base)
+
+
+def _describe(opened: Opened, frame: av.VideoFrame) -> SourceInfo:
+    return SourceInfo(
+        codec=opened.video.codec_context.name,
+        width=frame.width,
+        height=frame.height,
+        fps=float(opened.fps) if opened.fps else None,
+        audio_codec=opened.audio.codec_context.name if opened.audio is not None else None,
+    )
+
+
+def _connect(spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float]) -> InputContainer:
+    url = policy.check_source(join_credentials(spec.url, spec.credentials))
+    scheme = spec.url.partition(":")[0].lower()
+    settings = options.options(spec, scheme, timeouts)
+    began = time.monotonic()
+    try:
+        container: InputContainer = av.open(
+            url, "r", format=options.KINDS[scheme].forced, options=settings, timeout=timeouts, **_LENIENT
+        )
+        return container
+    except errors.ReadError as error:
+        if time.monotonic() - began >= timeouts[0]:
+            raise errors.timed_out(url) from None  # RTSP calls an answer that never came "invalid data"
+        if isinstance(error, OSError) and error.errno == errno.EIO and handshake.fails(url):
+            raise errors.tls_failed(url) from None
+        raise

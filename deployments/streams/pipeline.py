@@ -1,0 +1,337 @@
+"""THE main path: what happens to a stream's frames, stage by stage, on four threads.
+
+    decode -+-> newest-frame slot -> letterbox -> detector -> undo letterbox -> boxes, events     (detect, collect)
+            +-> video queue, every frame -> own boxes or the last ones -> draw -> encode -> outputs        (video)
+
+The two branches never wait for each other: the detection branch drops what it can't take (the older frame, and
+counts it), the video branch publishes every frame whatever the detector manages. `Ledger` accounts for both.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from deployments.detector.port import DetectorPort, DetectReply, DetectRequest, InvalidFrame, PendingReply
+from deployments.detector.scheduler import DropReason as DetectorDrop
+from deployments.errors import DetectorUnavailable
+from deployments.link.pending import FrameDropped
+from deployments.streams.annotate import Annotator
+from deployments.streams.boxes import BoxBoard
+from deployments.streams.events import EventLog, detection_event
+from deployments.streams.frame import Frame, Picture
+from deployments.streams.inflight import MAX_IN_FLIGHT, FrameRateCap, InFlightGate
+from deployments.streams.ledger import DropReason, Ledger
+from deployments.streams.live import LivePicture
+from deployments.streams.newest import DropOldestQueue, NewestSlot
+from deployments.streams.ports import Publisher, Source, VideoItem
+from deployments.streams.spec import StreamSpec
+from deployments.streams.stats import RateMeter, StageTimes
+from engines.letterbox import Letterbox
+from engines.types import Detections, EngineInfo, Thresholds, UInt8Array
+
+logger = logging.getLogger(__name__)
+
+VIDEO_QUEUE_FRAMES = 48
+"""Frames the video branch may be behind: 100 ms of delay and a stutter of 1.5 s at 30 fps; 150 MB at 1080p."""
+
+STALE_AFTER_S = 1.0
+"""A frame that waited longer for its turn is worth nothing in a live picture, and only costs the engine time."""
+
+UNPACED_BUDGET_S = 60.0
+"""A file that is read at any pace loses no frame, however long the detector takes."""
+
+REPLY_QUEUE_FRAMES = 32
+"""Outcomes that wait for the collecting thread; a second's worth, as it has little to do for each."""
+
+LAST_REPLIES_S = 2.0
+"""How long a stream that stops waits for the replies that are still out."""
+
+INFO_TIMEOUT_S = 1.0
+"""How long to wait for a Detector replica before looking again whether the stream is to stop."""
+
+INFO_PAUSE_S = 0.25
+"""Pause between two questions to a detector that is away: video goes on meanwhile, and boxes are soon back."""
+
+_DROPPED_THERE = {
+    DetectorDrop.SUPERSEDED: DropReason.SUPERSEDED,
+    DetectorDrop.STALE: DropReason.STALE,
+    DetectorDrop.INVALID: DropReason.INVALID,
+    DetectorDrop.OVERLOADED: DropReason.SUPERSEDED,
+    DetectorDrop.GONE: DropReason.NO_DETECTOR,
+    DetectorDrop.FAILED: DropReason.NO_DETECTOR,
+}
+"""What the stream's ledger says of a frame that the detector gave up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    frame: Frame
+    reply: PendingReply
+    letterbox: Letterbox
+    engine: EngineInfo
+
+
+class Pipeline:
+    """Both branches of one stream, over all connections of its source."""
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        detector: DetectorPort,
+        *,
+        first_sequence: int,
+        observe: Callable[[str, float], None],
+    ) -> None:
+        self.spec = spec
+        self.ledger = Ledger()
+        self.times = StageTimes()
+        self.rates = {"decoded": RateMeter(), "inferred": RateMeter(), "published": RateMeter()}
+        self.events = EventLog(first_sequence)
+        self.live = LivePicture()
+        self.publisher: Publisher | None = None
+        self.annotator = Annotator(())  # for viewers
+        self.next_sequence = first_sequence
+        self._detector = detector
+        self._observe = observe
+        self._annotator = Annotator(())  # for the video branch: one thread each
+        self._engine: EngineInfo | None = None
+        self._newest_inferred = first_sequence - 1
+        self._stopping = threading.Event()
+        self._boxes = BoxBoard()
+        self._canvas: Picture | None = None  # the last one drawn on, encoded by now
+        self._cap = FrameRateCap()
+        self._gate = InFlightGate()
+        self._slot: NewestSlot[Frame] = NewestSlot()
+        self._replies: DropOldestQueue[_Sent] = DropOldestQueue(REPLY_QUEUE_FRAMES)
+        self._video: DropOldestQueue[Frame] = DropOldestQueue(VIDEO_QUEUE_FRAMES)
+        stages = {"detect": self._detect, "collect": self._collect, "video": self._publish}
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in stages.items()]
+
+    def start(self) -> None:
+        """Start the branches; frames come with `decode`."""
+        for thread in self._threads:
+            thread.start()
+
+    def interrupt(self) -> None:
+        """Let a `decode` that waits for room go on; its source has been interrupted, so that it ends."""
+        for frame in self._slot.drain():
+            self._drop(frame, self._why_unsent())
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Settle what is under way and end the threads; what is decoded from now on is dropped."""
+        self._stopping.set()
+        for part in (self._slot, self._video, self._gate, self._boxes, self.live, self.events):
+            part.close()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # Stage 1, on the caller's thread -------------------------------------------------------------------------
+
+    def decode(self, source: Source) -> None:
+        """Feed both branches until the source breaks (raises StreamError) or is interrupted (returns)."""
+        wait = self.spec.source.unpaced
+        for item in source.items():
+            if hasattr(item, "picture"):
+                self._fork(item, wait=wait)
+            else:
+                self._pass_on(item)
+
+    def _pass_on(self, audio: Any) -> None:
+        publisher = self.publisher
+        if publisher is None:
+            return
+        try:
+            publisher.write_audio(audio)
+        except Exception:
+            logger.exception("a packet of audio could not be published")
+
+    def _fork(self, item: VideoItem, *, wait: bool) -> None:
+        frame = Frame(self.next_sequence, item.pts, item.time_base, item.captured_at, item.decoded_at, item.picture)
+        self.next_sequence += 1
+        self.ledger.decoded()
+        self.rates["decoded"].tick(frame.decoded_at)
+        self._time("decode", item.decode_s)
+        if not self._cap.admit(float(frame.pts * frame.time_base), self.spec.detect.max_fps):
+            self.ledger.dropped(DropReason.MAX_FPS)
+        else:
+            if self._engine is not None:
+                self._boxes.expect(frame.sequence)
+            older = self._slot.put(frame, wait=wait)
+            if older is not None:
+                self._drop(older, self._why_unsent())
+        unpublished = self._video.put(frame, wait=wait)
+        if unpublished is not None:
+            self._boxes.forget(unpublished.sequence)
+            self.ledger.video_dropped()
+
+    def _why_unsent(self) -> DropReason:
+        return DropReason.NO_DETECTOR if self._engine is None else DropReason.SUPERSEDED
+
+    def _drop(self, frame: Frame, reason: DropReason) -> None:
+        self.ledger.dropped(reason)
+        self._boxes.settle(frame.sequence, None)
+
+    # Stages 2 and 3: letterbox and send ----------------------------------------------------------------------
+
+    def _detect(self) -> None:
+        while self._wait_for_engine() and self._gate.enter(1 if self.spec.source.unpaced else MAX_IN_FLIGHT):
+            frame = self._slot.take()
+            sent = None if frame is None else self._try_to_send(frame)
+            if sent is None:
+                self._gate.leave()
+            else:
+                sent.reply.when_settled(partial(self._settled, sent))
+        while (frame := self._slot.take()) is not None:  # until `stop` closes the slot, and what is left in it then
+            self._drop(frame, self._why_unsent())
+        self._gate.wait_until_empty(LAST_REPLIES_S)
+        self._replies.close()
+
+    def _wait_for_engine(self) -> bool:
+        while self._engine is None and not self._stopping.is_set():
+            try:
+                engine = self._detector.info(INFO_TIMEOUT_S)
+            except DetectorUnavailable:
+                self._stopping.wait(INFO_PAUSE_S)
+            except Exception:
+                logger.exception("the detector could not say what it has loaded")
+                self._stopping.wait(INFO_PAUSE_S)
+            else:
+                self.annotator, self._annotator = Annotator(engine.class_names), Annotator(engine.class_names)
+                self._engine = engine
+        return not self._stopping.is_set()
+
+    def _try_to_send(self, frame: Frame) -> _Sent | None:
+        engine = self._engine
+        if engine is None:
+            self._drop(frame, DropReason.NO_DETECTOR)
+            return None
+        try:
+            return self._send(frame, engine)
+        except DetectorUnavailable:
+            self._give_up(frame, engine, DropReason.NO_DETECTOR)
+        except Exception:
+            logger.exception("a frame could not be sent to the detector")
+            self._drop(frame, DropReason.INVALID)
+        return None
+
+    def _send(self, frame: Frame, engine: EngineInfo) -> _Sent | None:
+        started = time.monotonic()
+        self._time("slot", started - frame.decoded_at)
+        spec, picture = self.spec, frame.picture
+        if started - frame.decoded_at > STALE_AFTER_S and not spec.source.unpaced:
+            self._drop(frame, DropReason.STALE)
+            return None
+        letterbox = Letterbox.fit(
+            picture.width, picture.height, engine.width, engine.height, engine.letterbox, engine.pad
+        )
+        inner = picture.to_array(letterbox.inner_width, letterbox.inner_height, engine.colour)
+        image = letterbox.place(inner, self._place(engine))
+        sent_at = time.monotonic()
+        self._time("letterbox", sent_at - started)
+        budget_s = UNPACED_BUDGET_S if spec.source.unpaced else frame.decoded_at + STALE_AFTER_S - sent_at
+        thresholds = Thresholds(spec.detect.confidence, spec.detect.iou)
+        request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s))
+        return _Sent(frame, self._detector.submit(request), letterbox, engine)
+
+    def _place(self, engine: EngineInfo) -> UInt8Array | None:
+        place = self._detector.place()
+        return place if place is not None and place.shape == (engine.height, engine.width, 3) else None
+
+    def _give_up(self, frame: Frame, engine: EngineInfo, reason: DropReason) -> None:
+        """Drop a frame on which the detector failed, and ask it anew what is loaded before the next one."""
+        if self._engine is engine:
+            self._engine = None
+        self._drop(frame, reason)
+
+    # Stages 4 and 5: undo the letterbox, pin the boxes, tell the readers --------------------------------------
+
+    def _settled(self, sent: _Sent) -> None:
+        """The outcome is there; called on the link's thread. Its place is free before its turn to be read comes."""
+        unread = self._replies.put(sent)
+        self._gate.leave()  # only now: with the last place free, `_detect` closes the queue
+        if unread is not None:
+            self._drop(unread.frame, DropReason.STALE)
+
+    def _collect(self) -> None:
+        while (sent := self._replies.take()) is not None:
+            try:
+                self._settle(sent, sent.reply.result(0.0))
+            except FrameDropped as drop:
+                self._drop(sent.frame, _DROPPED_THERE[drop.reason])
+            except InvalidFrame as refusal:
+                logger.warning("the detector refused a frame (has its model changed?): %s", refusal)
+                self._give_up(sent.frame, sent.engine, DropReason.INVALID)
+            except DetectorUnavailable as error:
+                logger.warning("%s: video goes on without new boxes", error)
+                self._give_up(sent.frame, sent.engine, DropReason.NO_DETECTOR)
+            except Exception:
+                logger.exception("a reply of the detector could not be used")
+                self._give_up(sent.frame, sent.engine, DropReason.INVALID)
+
+    def _settle(self, sent: _Sent, reply: DetectReply) -> None:
+        """All that can fail comes first: the frame is settled once."""
+        frame, names = sent.frame, sent.engine.class_names
+        if frame.sequence <= self._newest_inferred:  # a replica that was left answers after its successor
+            self._drop(frame, DropReason.STALE)
+            return
+        found = _of_classes(reply.detections, self.spec.detect.classes, names)
+        detections = Detections(sent.letterbox.undo(found.xyxy), found.confidence, found.class_id)
+        now = time.monotonic()
+        event = detection_event(self.spec.id, frame, detections, names, now - frame.decoded_at)
+        self._time("wait", reply.wait_s)
+        self._time("infer", reply.infer_s)
+        self._time("whole", now - frame.decoded_at)
+        self.rates["inferred"].tick(now)
+        self._newest_inferred = frame.sequence
+        self._boxes.settle(frame.sequence, detections)
+        self.ledger.inferred(len(detections))
+        self.events.append(frame.sequence, event)
+
+    # Stages 6 to 8: draw, encode, publish ---------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        while (frame := self._video.take()) is not None:
+            try:
+                self._draw_and_encode(frame)
+            except Exception:
+                logger.exception("a frame could not be published")
+                self.ledger.video_dropped()
+            else:
+                self.ledger.published()
+                self.rates["published"].tick(time.monotonic())
+
+    def _draw_and_encode(self, frame: Frame) -> None:
+        publisher = self.publisher
+        annotate = publisher is not None and publisher.wants_annotated
+        delay_s = self.spec.video_delay_ms / 1e3 if annotate or self.live.watched else 0.0
+        detections = self._boxes.take(frame.sequence, frame.decoded_at + delay_s, time.monotonic)
+        self.live.show(frame, detections)
+        if publisher is None or not publisher.active:
+            return
+        started = time.monotonic()
+        annotated = None
+        if annotate:
+            annotated = self._canvas = frame.picture.writable(self._canvas)
+            self._annotator.draw(annotated.planes(), detections)
+            self._time("draw", time.monotonic() - started)
+        started = time.monotonic()
+        publisher.write(frame.pts, frame.picture, annotated)
+        self._time("encode", time.monotonic() - started)
+
+    def _time(self, stage: str, seconds: float) -> None:
+        self.times.add(stage, seconds)
+        self._observe(stage, seconds)
+
+
+def _of_classes(detections: Detections, wanted: tuple[str, ...] | None, names: tuple[str, ...]) -> Detections:
+    if wanted is None:
+        return detections
+    keep = [names[class_id] in wanted for class_id in detections.class_id]
+    return Detections(detections.xyxy[keep], detections.confidence[keep], detections.class_id[keep])

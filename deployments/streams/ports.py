@@ -1,0 +1,66 @@
+"""What a stream needs of the code that reads and writes media; `deployments.streams.media` has the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from fractions import Fraction
+from typing import Any, Protocol
+
+from deployments.streams.frame import Picture
+from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo, SourceSpec
+
+
+class VideoItem(Protocol):
+    """A decoded frame as a source hands it over."""
+
+    picture: Picture
+    pts: int
+    time_base: Fraction
+    captured_at: float
+    decoded_at: float
+    decode_s: float
+
+
+class Source(Protocol):
+    """An open source; another thread may interrupt it, which ends its items."""
+
+    @property
+    def info(self) -> SourceInfo: ...
+
+    @property
+    def audio(self) -> Any: ...
+
+    def items(self) -> Iterator[Any]: ...
+
+    def interrupt(self) -> None: ...
+
+
+class Publisher(Protocol):
+    """Encodes once for each distinct setting and feeds the outputs; safe to call from several threads."""
+
+    @property
+    def active(self) -> bool: ...
+
+    @property
+    def wants_annotated(self) -> bool: ...
+
+    def write(self, pts: int, plain: Picture | None, annotated: Picture | None) -> None: ...
+
+    def write_audio(self, item: Any) -> None: ...
+
+    def update(self, outputs: tuple[OutputSpec, ...]) -> None: ...
+
+    def statuses(self) -> tuple[OutputStatus, ...]: ...
+
+    def close(self) -> None: ...
+
+
+class Media(Protocol):
+    """Opens sources and publishers."""
+
+    def open_source(self, spec: SourceSpec, on_opening: Callable[[Any], None]) -> AbstractContextManager[Source]:
+        """``on_opening`` gets the source, to be interrupted, while it is still opening."""
+        ...
+
+    def open_publisher(self, outputs: tuple[OutputSpec, ...], source: Any) -> Publisher: ...

@@ -1,0 +1,258 @@
+"""The life of one stream: opens its source, runs the pipeline, and tries again when the source breaks.
+
+The only place where a source is retried. Its thread is the pipeline's decode thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from deployments.detector.port import DetectorPort
+from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, StreamErrorCode
+from deployments.streams.backoff import Backoff
+from deployments.streams.pipeline import Pipeline
+from deployments.streams.ports import Media, Publisher, Source
+from deployments.streams.spec import LastError, SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus
+from deployments.streams.urls import redact
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 6.0
+"""Longest wait until the last frames are published before outputs are closed: the longest `video_delay_ms` and some."""
+
+
+class StreamRunner:
+    """Runs one stream until it is stopped; `apply` changes its spec on the way."""
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        generation: int,
+        detector: DetectorPort,
+        media: Media,
+        *,
+        epoch: int,
+        first_sequence: int,
+        node: str,
+        observe: Callable[[str, float], None],
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        self.pipeline = Pipeline(spec, detector, first_sequence=first_sequence, observe=observe)
+        self._media = media
+        self._epoch = epoch
+        self._node = node
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._spec = spec
+        self._generation = generation
+        self._state = StreamState.CONNECTING
+        self._since = time.time()
+        self._stopping = False
+        self._reconnect = False
+        self._source: Source | None = None
+        self._info: SourceInfo | None = None
+        self._publishing = threading.Lock()  # held while outputs are opened, changed or closed
+        self._publisher: Publisher | None = None
+        self._published: tuple[SourceSpec, SourceInfo] | None = None
+        self._last_error: LastError | None = None
+        self._restarts = 0
+        self._new_backoff = backoff
+        self._backoff = backoff()
+        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self.pipeline.start()
+        self._thread.start()
+
+    @property
+    def spec(self) -> StreamSpec:
+        """The spec that is followed now."""
+        with self._lock:
+            return self._spec
+
+    def apply(self, spec: StreamSpec, generation: int) -> None:
+        """Follow ``spec``; the source is reconnected only where its own part changed."""
+        with self._lock:
+            if generation < self._generation:
+                return  # a newer one overtook it
+            old, self._spec, self._generation = self._spec, spec, generation
+            self.pipeline.spec = spec
+            failed = self._state is StreamState.FAILED
+        if old.source != spec.source or old.paused != spec.paused or failed:
+            self.reconnect()
+        elif old.outputs != spec.outputs:
+            with self._publishing:
+                if self._publisher is not None:
+                    self._publisher.update(self.spec.outputs)
+
+    def reconnect(self) -> None:
+        """Close the source and open it again at once."""
+        with self._lock:
+            self._reconnect = True
+            self._backoff = self._new_backoff()
+            self._wake.set()
+            source = self._source
+        if source is not None:
+            source.interrupt()
+        self.pipeline.interrupt()
+
+    def stop(self, timeout_s: float) -> None:
+        """End everything; returns once it has ended, or after ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._stopping = True
+        self._set_state(StreamState.STOPPING)
+        self.reconnect()
+        self.pipeline.stop(timeout_s)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._close_publisher(max(0.0, deadline - time.monotonic()))
+
+    def status(self) -> StreamStatus:
+        """What is the case now."""
+        pipeline, publisher, now = self.pipeline, self._publisher, time.monotonic()
+        with self._lock:
+            status = StreamStatus(
+                state=self._state,
+                online=self._state is StreamState.ONLINE,
+                generation=self._generation,
+                observed_generation=self._generation,
+                since=self._since,
+                node=self._node,
+                reason=self._last_error.message if self._last_error and self._state is StreamState.FAILED else None,
+                source=self._info,
+                epoch=self._epoch,
+                restarts=self._restarts,
+                last_error=self._last_error,
+            )
+        return status.model_copy(
+            update={
+                "frames": pipeline.ledger.snapshot(),
+                "detections": pipeline.ledger.detections,
+                "fps": {name: meter.rate(now) for name, meter in pipeline.rates.items()},
+                "latency_ms": pipeline.times.percentiles(),
+                "outputs": publisher.statuses() if publisher is not None else (),
+            }
+        )
+
+    # The decode thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while (spec := self._next_spec()) is not None:
+                if spec.paused:
+                    self._rest(StreamState.PAUSED, None)
+                else:
+                    self._try(spec)
+        finally:
+            self._close_publisher()
+
+    def _next_spec(self) -> StreamSpec | None:
+        with self._lock:
+            self._reconnect = False
+            self._wake.clear()
+            return None if self._stopping else self._spec
+
+    def _try(self, spec: StreamSpec) -> None:
+        if self._state is not StreamState.RECONNECTING:
+            self._set_state(StreamState.CONNECTING)
+        try:
+            self._play(spec)
+        except (StreamError, ForbiddenAddress, InvalidSpec) as error:
+            self._after(_last_error(error, spec.source))
+        except Exception as error:
+            logger.exception("the stream broke in a way that raysight did not foresee")
+            self._after(_last_error(error, spec.source))
+
+    def _play(self, spec: StreamSpec) -> None:
+        backoff = self._backoff
+        try:
+            with self._media.open_source(spec.source, self._opening) as source:
+                self._opening(source)  # a source that opens at once never announces itself
+                if self._reconnect:
+                    return
+                backoff.healthy(time.monotonic())
+                self._open_publisher(spec.source, source)
+                self._info = source.info
+                self._set_state(StreamState.ONLINE)
+                try:
+                    self.pipeline.decode(source)
+                finally:
+                    backoff.healthy(time.monotonic())  # long enough up: the next wait is a short one again
+        finally:
+            with self._lock:
+                self._source = None
+
+    def _opening(self, source: Source) -> None:
+        """Keep the source where other threads can interrupt it, also while it is still opening."""
+        with self._lock:
+            self._source = source
+            unwanted = self._reconnect
+        if unwanted:
+            source.interrupt()
+
+    def _after(self, error: LastError) -> None:
+        with self._lock:
+            if self._reconnect:
+                return  # what a source raises when it is interrupted on purpose
+            self._last_error = error
+            self._restarts += error.retryable
+        if error.retryable:
+            self._rest(StreamState.RECONNECTING, self._backoff.next_delay())
+        else:
+            self._rest(StreamState.FAILED, None)
+
+    def _rest(self, state: StreamState, seconds: float | None) -> None:
+        if state is not StreamState.RECONNECTING:
+            self._close_publisher()  # first: who sees the state finds the files complete
+        self._set_state(state)
+        self._wake.wait(seconds)
+
+    def _set_state(self, state: StreamState) -> None:
+        with self._lock:
+            stopped = self._stopping and state is not StreamState.STOPPING
+            if state is not self._state and not stopped:
+                self._state, self._since = state, time.time()
+
+    # The publisher --------------------------------------------------------------------------------------------
+
+    def _open_publisher(self, spec: SourceSpec, source: Source) -> None:
+        """Outputs live on over a reconnect, unless another source came back."""
+        if self._published != (spec, source.info):
+            self._close_publisher()
+        with self._publishing:
+            outputs = self.spec.outputs
+            if self._publisher is not None:
+                self._publisher.update(outputs)
+                return
+            self._publisher = self.pipeline.publisher = self._media.open_publisher(outputs, source)
+            self._published = (spec, source.info)
+
+    def _close_publisher(self, drain_s: float = DRAIN_S) -> None:
+        if self._publisher is not None:
+            self.pipeline.ledger.wait_published(drain_s)
+        with self._publishing:
+            publisher, self._publisher, self.pipeline.publisher = self._publisher, None, None
+            if publisher is None:
+                return
+            try:
+                publisher.close()
+            except Exception:
+                logger.exception("the outputs could not be closed")
+
+
+def _last_error(error: Exception, source: SourceSpec) -> LastError:
+    code: StreamErrorCode | Literal["internal"] = "internal"
+    message, retryable = f"internal error: {type(error).__name__}", True
+    if isinstance(error, StreamError):
+        ended_file = error.code is StreamErrorCode.ENDED and source.is_file
+        code, message, retryable = error.code, error.message, error.retryable and not ended_file
+    elif isinstance(error, ForbiddenAddress):
+        code, message, retryable = StreamErrorCode.FORBIDDEN_ADDRESS, str(error), False
+    elif isinstance(error, InvalidSpec):
+        code, message, retryable = StreamErrorCode.NOT_FOUND, str(error), False
+    return LastError(code=code, message=redact(message), at=time.time(), retryable=retryable)

@@ -1,0 +1,209 @@
+"""What a user wants of a stream (`StreamSpec`) and what is the case (`StreamStatus`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from deployments.errors import StreamErrorCode
+from deployments.streams.urls import Credentials, split_credentials
+
+StreamId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Label = Annotated[str, StringConstraints(max_length=63)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _Addressed(_Strict):
+    """A URL whose credentials are split off on entry: they are write-only and never leave in a response."""
+
+    url: str = Field(
+        min_length=1, max_length=4096, description="Where; credentials in it are split off and never shown again."
+    )
+    credentials: Credentials | None = Field(
+        default=None, exclude=True, repr=False, description="Write-only: user name, password, secret query parameters."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("url"), str):
+            return data
+        clean, found = split_credentials(data["url"])
+        return {**data, "url": clean, **({"credentials": found} if found is not None else {})}
+
+
+class SourceSpec(_Addressed):
+    """Where frames come from."""
+
+    transport: Literal["tcp", "udp"] = Field(default="tcp", description="RTSP only: how RTP travels.")
+    loop: bool = Field(default=False, description="Files only: start again at the end, as a live camera would go on.")
+    realtime: bool = Field(default=True, description="Files only: play at the file's own pace.")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a file, which ends and can be read at any pace."""
+        return self.url.lower().startswith("file:")
+
+    @property
+    def unpaced(self) -> bool:
+        """Whether the source is read as fast as its frames are dealt with, so that none need be dropped."""
+        return self.is_file and not self.realtime
+
+
+class DetectSpec(_Strict):
+    """What is looked for."""
+
+    model: Literal["default"] = Field(default="default", description="Which of the loaded models.")
+    confidence: float = Field(default=0.35, ge=0.01, le=1.0, description="Least confidence of a detection.")
+    iou: float = Field(
+        default=0.6, ge=0.0, le=1.0, description="Overlap above which two boxes of a class are one object."
+    )
+    classes: tuple[str, ...] | None = Field(default=None, description="Labels to report; null: all.")
+    max_fps: float | None = Field(
+        default=None, gt=0, le=240, description="Frames a second to infer at most; null: every frame."
+    )
+
+
+class OutputSpec(_Addressed):
+    """Where annotated video goes."""
+
+    codec: Literal["h264"] = "h264"
+    bitrate: int = Field(default=4_000_000, ge=50_000, le=100_000_000, description="Bits a second.")
+    gop_s: float = Field(default=2.0, gt=0, le=30, description="Seconds from one key frame to the next.")
+    annotate: bool = Field(default=True, description="Draw boxes and labels.")
+    audio: Literal["copy", "none"] = Field(
+        default="copy", description="Pass the source's audio through, or leave it out."
+    )
+
+
+class StreamSpec(_Strict):
+    """One stream as its user wants it."""
+
+    id: StreamId
+    source: SourceSpec
+    detect: DetectSpec = DetectSpec()
+    outputs: tuple[OutputSpec, ...] = Field(default=(), max_length=8)
+    video_delay_ms: int = Field(
+        default=100, ge=0, le=5000, description="How long a frame of the video waits for its own boxes."
+    )
+    paused: bool = False
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="Where the detector can't serve all, higher ones are served first."
+    )
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=32)
+
+
+class StreamState(StrEnum):
+    """What a stream is doing."""
+
+    PENDING = "pending"
+    """Accepted, its actor does not run yet."""
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    RECONNECTING = "reconnecting"
+    """Was online or failed to become so; tried again after a back-off."""
+    PAUSED = "paused"
+    FAILED = "failed"
+    """Waits for a change of the spec or a restart."""
+    STOPPING = "stopping"
+
+
+class SourceInfo(_Strict):
+    """What the source turned out to be."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float | None = Field(description="Frames a second as the source states it; null where it doesn't.")
+    audio_codec: str | None = None
+
+
+class LastError(_Strict):
+    """The newest error of a stream."""
+
+    code: StreamErrorCode | Literal["internal"]
+    message: str
+    at: float = Field(description="Unix time, seconds.")
+    retryable: bool
+
+
+class DropCounts(_Strict):
+    """Decoded frames that were never inferred, by reason."""
+
+    superseded: int = 0
+    max_fps: int = 0
+    stale: int = 0
+    no_detector: int = 0
+    invalid: int = 0
+
+
+class FrameCounts(_Strict):
+    """Both ledgers of one epoch, from one locked snapshot.
+
+    ``decoded == inferred + sum(dropped) + in_flight`` and ``decoded == published + video_dropped + queued``, always.
+    """
+
+    decoded: int = 0
+    inferred: int = 0
+    dropped: DropCounts = DropCounts()
+    in_flight: int = 0
+    published: int = 0
+    video_dropped: int = 0
+    queued: int = 0
+
+
+class Percentiles(_Strict):
+    """Milliseconds over the last `stats.WINDOW` frames; null before the first."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class OutputStatus(_Strict):
+    """How one output is doing."""
+
+    url: str
+    state: Literal["connecting", "online", "reconnecting", "failed"]
+    packets: int = 0
+    dropped_packets: int = Field(default=0, description="Packets that a slow or broken output lost.")
+    last_error: LastError | None = None
+
+
+class StreamStatus(_Strict):
+    """What is the case with one stream."""
+
+    state: StreamState = StreamState.PENDING
+    online: bool = False
+    generation: int = Field(default=1, description="Counts the changes of the spec.")
+    observed_generation: int = Field(default=0, description="The generation that the running stream follows.")
+    since: float = Field(default=0.0, description="Unix time of the last change of state.")
+    node: str | None = None
+    reason: str | None = Field(default=None, description="Why the stream is pending or failed, in words.")
+    source: SourceInfo | None = None
+    epoch: int = Field(default=0, description="Counts the lives of the stream's actor; the ledgers belong to one.")
+    frames: FrameCounts = FrameCounts()
+    detections: int = Field(default=0, description="Objects found in this epoch.")
+    fps: dict[str, float] = Field(
+        default_factory=dict, description="Measured frames a second: decoded, inferred, published."
+    )
+    latency_ms: dict[str, Percentiles] = Field(
+        default_factory=dict, description="By stage, and 'whole': decoded to detections out."
+    )
+    outputs: tuple[OutputStatus, ...] = ()
+    restarts: int = 0
+    last_error: LastError | None = None
+
+
+class StreamView(BaseModel):
+    """A stream as the API shows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    spec: StreamSpec
+    status: StreamStatus

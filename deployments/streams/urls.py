@@ -1,0 +1,136 @@
+"""URLs of sources and outputs: secrets split off, shown only redacted, checked against the policy.
+
+A camera's URL may hold credentials as user info, as query parameters, as ``name=value`` in its path, or, with RTMP,
+as a stream key at the path's end. `split_credentials` takes them out on entry and `join_credentials` puts them back
+at the one moment the URL is opened, so that what lies between can be shown and logged as it is. Fragments are cut
+off: no server ever gets them.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+SECRET_PARAMETER = re.compile(r"pass|pas$|pwd|secret|token|key|auth|sig|credential|jwt|^p$", re.IGNORECASE)
+"""Parameters that are taken for secrets, such as ``passphrase`` (SRT), ``token``, or ``loginpas`` of some cameras."""
+
+MASK = "***"
+"""What stands for a secret in the path of a URL that is shown."""
+
+_AFTER_SCHEME = re.compile(r"://(?:(?!://)\S)*")
+_SECRET_IN_TEXT = re.compile(
+    rf"(?P<name>[?&;/][^=&;/\s]*(?:{SECRET_PARAMETER.pattern})[^=&;\s]*=)[^&\s]+", re.IGNORECASE
+)
+
+
+class Credentials(BaseModel):
+    """The secret parts of a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    username: SecretStr | None = None
+    password: SecretStr | None = None
+    path: SecretStr | None = Field(default=None, description="The path as it is opened, where it holds secrets.")
+    query: dict[str, SecretStr] = Field(default_factory=dict, description="Secret query parameters by name.")
+
+
+def split_credentials(url: str) -> tuple[str, Credentials | None]:
+    """Split ``url`` into what may be shown and its secrets, None where it has none.
+
+    Raises ValueError, which quotes nothing of the URL, where it can't be told what is secret.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("this is no URL") from None
+    if _is_unreadable(url):
+        raise ValueError(
+            "user name and password in a URL must be percent-encoded: write %2F for /, %40 for @, %3F for ?"
+        )
+    user_info, _, host = parts.netloc.rpartition("@")
+    username, colon, password = user_info.partition(":")
+    shown: list[str] = []  # as they were written: a camera need not take another spelling for the same
+    secret: dict[str, SecretStr] = {}
+    for parameter in parts.query.split("&"):
+        name, _, value = parameter.partition("=")
+        if SECRET_PARAMETER.search(unquote_plus(name)):
+            secret[unquote_plus(name)] = SecretStr(unquote_plus(value))
+        else:
+            shown.append(parameter)
+    path = _masked(parts.scheme, parts.path)
+    if not user_info and not secret and path == parts.path:
+        return url.partition("#")[0] if host else url, None
+    clean = urlunsplit((parts.scheme, host, path, "&".join(shown), ""))
+    return clean, Credentials(
+        username=SecretStr(unquote(username)) if user_info else None,
+        password=SecretStr(unquote(password)) if colon else None,
+        path=SecretStr(parts.path) if path != parts.path else None,
+        query=secret,
+    )
+
+
+def _masked(scheme: str, path: str) -> str:
+    """A path with its secrets masked."""
+    segments = path.split("/")
+    if scheme.lower() in ("rtmp", "rtmps") and len(segments) > 2 and segments[-1]:
+        segments[-1] = MASK
+    return "/".join("&".join(map(_masked_parameter, segment.split("&"))) for segment in segments)
+
+
+def _masked_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    return f"{name}={MASK}" if equals and value and SECRET_PARAMETER.search(unquote(name)) else parameter
+
+
+def _is_unreadable(url: str) -> bool:
+    """Whether a raw ``/``, ``?`` or ``#`` in a password cut the authority short: ``rtsp://user:pa/ss@camera/1``."""
+    authority = _authority(url)
+    return "@" in url and "@" not in authority and ":" in authority and not authority.startswith("[")
+
+
+def _authority(url: str) -> str:
+    return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+
+
+def join_credentials(url: str, credentials: Credentials | None) -> str:
+    """The URL to open. Never log or store the result."""
+    if credentials is None:
+        return url
+    parts = urlsplit(url)
+    netloc = parts.netloc
+    if credentials.username is not None or credentials.password is not None:
+        username = credentials.username.get_secret_value() if credentials.username is not None else ""
+        user_info = quote(username, safe="")
+        if credentials.password is not None:
+            user_info += ":" + quote(credentials.password.get_secret_value(), safe="")
+        netloc = f"{user_info}@{netloc}"
+    extra = urlencode({name: value.get_secret_value() for name, value in credentials.query.items()})
+    query = "&".join(part for part in (parts.query, extra) if part)
+    path = parts.path
+    if credentials.path is not None:
+        real = credentials.path.get_secret_value()
+        path = real if _masked(parts.scheme, real) == path else path  # a new path makes the old one's secrets void
+    return urlunsplit((parts.scheme, netloc, path, query, parts.fragment))
+
+
+def redact(text: str) -> str:
+    """Free text, such as an error message, with the secrets of any URL in it replaced by ``***``."""
+    return _SECRET_IN_TEXT.sub(r"\g<name>***", _AFTER_SCHEME.sub(lambda found: _without_user_info(found[0]), text))
+
+
+def _without_user_info(rest: str) -> str:
+    if _is_unreadable(rest):
+        return "://***"
+    user_info, at, _ = _authority(rest).rpartition("@")
+    return f"://***{rest[len('://') + len(user_info) :]}" if at else rest
+
+
+def same_server(left: str, right: str) -> bool:
+    """Whether scheme, host and port agree: only then may stored credentials be kept for a new URL."""
+    try:
+        a, b = urlsplit(left), urlsplit(right)
+        return (a.scheme, a.hostname, a.port) == (b.scheme, b.hostname, b.port)
+    except ValueError:
+        return False

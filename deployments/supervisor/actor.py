@@ -1,0 +1,291 @@
+"""`Supervisor`: the one actor that owns the registry and brings the stream actors in line with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError
+
+from deployments.errors import StreamError, StreamNotFound
+from deployments.names import NAMESPACE
+from deployments.streams.actor import Report, actor_name, stream_actor_class
+from deployments.streams.backoff import Backoff
+from deployments.streams.media import test_pattern
+from deployments.streams.policy import UrlPolicy
+from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
+from deployments.supervisor.config import SupervisorConfig
+from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
+from deployments.supervisor.registry import Entry, StreamRegistry
+from deployments.telemetry import SupervisorTelemetry
+
+NAME = "supervisor"
+
+PERIOD_S = 0.5
+"""How old a shown status may be, and how soon a dead actor is noticed."""
+
+POLL_TIMEOUT_S = 5.0
+"""An actor that gives no report for this long is shown as it last was."""
+
+DELETE_TIMEOUT_S = 10.0
+"""A stream that has not stopped by then is killed."""
+
+SEQUENCE_MARGIN = 100_000
+"""Added when an actor is replaced: above the frames that its predecessor decoded unseen since its last report."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """What is known of one started actor."""
+
+    actor: ActorHandle[Any]
+    generation: int
+    report: Report | None = None
+    alive: bool = True
+    stopping: bool = False
+    poll: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Accepts changes of specs, starts and ends actors, and knows every stream's status."""
+
+    def __init__(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
+        self._config = config
+        self._policy = policy
+        self._registry = StreamRegistry()
+        self._running: dict[str, _Running] = {}
+        self._epochs: Counter[str] = Counter()
+        self._sequences: Counter[str] = Counter()
+        self._deaths: dict[str, Backoff] = {}
+        self._not_before: dict[str, float] = {}
+        self._telemetry = SupervisorTelemetry()
+        self._adopted = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+
+        # Ray calls a restarted actor's constructor and nothing else: the actor itself has to go on from there.
+        ray.get_runtime_context().current_actor.begin.remote()
+
+    async def begin(self) -> None:
+        """Adopt the actors of an earlier life, then reconcile for ever."""
+        if self._loop_task is None:
+            self._loop_task = asyncio.create_task(self._loop())
+
+    async def configure(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
+        """What holds for actors that start from now on: a redeployed API brings its own."""
+        self._config, self._policy = config, policy
+
+    # What the API calls ---------------------------------------------------------------------------------------
+
+    async def create(self, spec: StreamSpec) -> StreamView:
+        """Raises StreamExists, InvalidSpec, ForbiddenAddress."""
+        await self._check(spec)
+        return self._changed(self._registry.create(spec))
+
+    async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
+        """Raises SpecConflict, InvalidSpec, ForbiddenAddress."""
+        await self._check(spec)
+        entry, created = self._registry.put(spec, if_generation)
+        return self._changed(entry), created
+
+    async def patch(self, stream_id: str, merge_patch: Mapping[str, Any], if_generation: int | None) -> StreamView:
+        """Raises StreamNotFound, SpecConflict, InvalidSpec, ForbiddenAddress."""
+        await self._adopted.wait()
+        generation = self._registry.get(stream_id).generation
+        spec = self._registry.merged(stream_id, merge_patch)
+        await self._check(spec)
+        return self._changed(self._registry.put(spec, generation if if_generation is None else if_generation)[0])
+
+    async def get(self, stream_id: str) -> StreamView:
+        """Raises StreamNotFound."""
+        await self._adopted.wait()
+        return self._view(self._registry.get(stream_id))
+
+    async def list(self) -> list[StreamView]:
+        """Every stream, sorted by id."""
+        await self._adopted.wait()
+        return [self._view(entry) for entry in sorted(self._registry, key=lambda entry: entry.spec.id)]
+
+    async def restart(self, stream_id: str) -> StreamView:
+        """Reconnect now. Raises StreamNotFound."""
+        await self._adopted.wait()
+        entry = self._registry.get(stream_id)
+        self._not_before.pop(stream_id, None)
+        running = self._running.get(stream_id)
+        if running is not None and running.alive:
+            running.actor.reconnect.remote()
+        return self._view(entry)
+
+    async def delete(self, stream_id: str, if_generation: int | None) -> None:
+        """Return once the stream's actor has ended, at most `DELETE_TIMEOUT_S` later. Raises StreamNotFound."""
+        await self._adopted.wait()
+        self._registry.remove(stream_id, if_generation)
+        await self._stop(stream_id)
+
+    async def _check(self, spec: StreamSpec) -> None:
+        """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
+        await self._adopted.wait()
+        if spec.source.url.startswith("testsrc:"):
+            test_pattern.parse(spec.source.url)
+        with suppress(StreamError):
+            await asyncio.to_thread(self._policy.check_source, spec.source.url)
+        for output in spec.outputs:
+            with suppress(StreamError):
+                await asyncio.to_thread(self._policy.check_output, output.url)
+
+    # The loop -------------------------------------------------------------------------------------------------
+
+    async def _loop(self) -> None:
+        await self._adopt()
+        self._adopted.set()
+        while True:
+            try:
+                self._poll()
+                self._reconcile()
+                self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._registry))
+            except Exception:
+                logger.exception("a pass over the streams failed; the next one tries again")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), PERIOD_S)
+            self._wake.clear()
+
+    def _reconcile(self) -> None:
+        observed = {
+            stream_id: Observed(running.generation, running.alive, running.stopping)
+            for stream_id, running in self._running.items()
+        }
+        for action in reconcile(self._registry, observed):
+            self._apply(action)
+
+    def _apply(self, action: Action) -> None:
+        match action:
+            case Start(entry):
+                if asyncio.get_running_loop().time() >= self._not_before.get(entry.spec.id, 0.0):
+                    self._start(entry)
+            case Update(entry):
+                running = self._running[entry.spec.id]
+                running.generation = entry.generation
+                running.actor.apply.remote(entry.spec, entry.generation)
+            case Stop(stream_id):
+                asyncio.get_running_loop().create_task(self._stop(stream_id))
+            case Reap(stream_id):
+                self._reap(stream_id)
+
+    def _start(self, entry: Entry) -> None:
+        stream_id = entry.spec.id
+        self._epochs[stream_id] += 1
+        create = stream_actor_class(stream_id, self._config.stream_num_cpus, self._config.stream_memory_mb * 1024**2)
+        actor = create.remote(
+            entry.spec, entry.generation, self._policy, self._epochs[stream_id], self._sequences[stream_id]
+        )
+        self._running[stream_id] = _Running(actor, entry.generation)
+
+    def _reap(self, stream_id: str) -> None:
+        self._remember_sequence(self._running.pop(stream_id), stream_id)
+        loop = asyncio.get_running_loop()
+        backoff = self._deaths.setdefault(stream_id, Backoff())
+        self._not_before[stream_id] = loop.time() + backoff.next_delay()
+
+    async def _stop(self, stream_id: str) -> None:
+        running = self._running.get(stream_id)
+        if running is None or running.stopping:
+            return
+        running.stopping = True
+        try:
+            await asyncio.wait_for(running.actor.stop.remote(), DELETE_TIMEOUT_S)
+        except (TimeoutError, RayError):
+            logger.warning("stream %s did not stop within %g s: its actor is killed", stream_id, DELETE_TIMEOUT_S)
+        ray.kill(running.actor, no_restart=True)
+        self._remember_sequence(running, stream_id)
+        if self._running.get(stream_id) is running:
+            del self._running[stream_id]
+
+    # Observation ----------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        for running in self._running.values():
+            if running.alive and not running.stopping and (running.poll is None or running.poll.done()):
+                running.poll = asyncio.get_running_loop().create_task(self._ask(running))
+
+    async def _ask(self, running: _Running) -> None:
+        try:
+            report: Report = await asyncio.wait_for(running.actor.report.remote(), POLL_TIMEOUT_S)
+        except TimeoutError:
+            return  # not placed yet, or busy; shown as it last was
+        except RayActorError:
+            running.alive = False
+        except RayError:
+            logger.exception("an actor could not report")
+        else:
+            running.report = report
+            if backoff := self._deaths.get(report.spec.id):
+                backoff.healthy(asyncio.get_running_loop().time())
+
+    async def _adopt(self) -> None:
+        """Take over actors that an earlier life of this supervisor started: their streams ran on."""
+        prefix = actor_name("")
+        for named in ray.util.list_named_actors(all_namespaces=True):
+            if named["namespace"] != NAMESPACE or not named["name"].startswith(prefix):
+                continue
+            actor = ray.get_actor(named["name"], NAMESPACE)
+            try:
+                report: Report = await asyncio.wait_for(actor.report.remote(), POLL_TIMEOUT_S)
+            except (TimeoutError, RayError):
+                ray.kill(actor, no_restart=True)
+                continue
+            stream_id, status = report.spec.id, report.status
+            self._registry.adopt(Entry(report.spec, status.generation))
+            self._epochs[stream_id] = status.epoch
+            self._running[stream_id] = _Running(actor, status.generation, report)
+
+    def _remember_sequence(self, running: _Running, stream_id: str) -> None:
+        seen = running.report.next_sequence if running.report is not None else self._sequences[stream_id]
+        self._sequences[stream_id] = max(self._sequences[stream_id], seen) + SEQUENCE_MARGIN
+
+    def _changed(self, entry: Entry) -> StreamView:
+        self._wake.set()
+        return self._view(entry)
+
+    def _view(self, entry: Entry) -> StreamView:
+        running = self._running.get(entry.spec.id)
+        if running is None or running.report is None:
+            known = self._epochs[entry.spec.id] > 0
+            reason = "its actor ended and is started again" if known else "its actor is about to be started"
+            reason = "its actor starts, or waits for a node with room" if running else reason
+            status = StreamStatus(generation=entry.generation, reason=reason)
+        else:
+            status = running.report.status.model_copy(update={"generation": entry.generation})
+        return StreamView(spec=entry.spec, status=status)
+
+
+def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[Any]:
+    """The cluster's supervisor, started where there is none yet."""
+    create: Any = ray.remote(Supervisor)
+    options = create.options(
+        name=NAME,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_concurrency=256,
+    )
+    actor: ActorHandle[Any] = options.remote(config, policy)
+    return actor
+
+
+def stream_actor(stream_id: str) -> ActorHandle[Any]:
+    """The actor of a running stream. Raises StreamNotFound."""
+    try:
+        return ray.get_actor(actor_name(stream_id), NAMESPACE)
+    except ValueError:
+        raise StreamNotFound(f"stream {stream_id!r} does not run") from None

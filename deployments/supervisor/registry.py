@@ -1,0 +1,130 @@
+"""The specs that users want, each with a generation that rises with every change; plain Python, one owner.
+
+Credentials are write-only: a change that names none keeps the stored ones, but only while scheme, host and port
+stay the same, so that nobody can send them elsewhere.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from deployments.errors import InvalidSpec, SpecConflict, StreamExists, StreamNotFound
+from deployments.streams.spec import OutputSpec, SourceSpec, StreamSpec
+from deployments.streams.urls import same_server
+
+Addressed = TypeVar("Addressed", SourceSpec, OutputSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A spec and how often it was changed."""
+
+    spec: StreamSpec
+    generation: int
+
+
+class StreamRegistry:
+    """What users want, by stream id."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, stream_id: str) -> Entry:
+        """Raises StreamNotFound."""
+        try:
+            return self._entries[stream_id]
+        except KeyError:
+            raise StreamNotFound(f"there is no stream {stream_id!r}") from None
+
+    def create(self, spec: StreamSpec) -> Entry:
+        """Raises StreamExists."""
+        if spec.id in self._entries:
+            raise StreamExists(f"there is a stream {spec.id!r} already: PUT replaces it, PATCH changes it")
+        return self._store(spec, 1)
+
+    def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
+        """Create or replace; the flag says whether it was created. Raises SpecConflict."""
+        old = self._entries.get(spec.id)
+        _require_generation(spec.id, old, if_generation)
+        if old is None:
+            return self._store(spec, 1), True
+        kept = _keep_credentials(old.spec, spec)
+        if kept == old.spec:
+            return old, False
+        return self._store(kept, old.generation + 1), False
+
+    def merged(self, stream_id: str, merge_patch: Mapping[str, Any]) -> StreamSpec:
+        """The spec with a JSON merge patch (RFC 7396) applied, not stored yet. Raises StreamNotFound, InvalidSpec."""
+        old = self.get(stream_id)
+        if merge_patch.get("id", stream_id) != stream_id:
+            raise InvalidSpec("id", "the id of a stream can't be changed: make a new stream and delete this one")
+        merged = _merge(old.spec.model_dump(mode="json"), merge_patch)
+        try:
+            return StreamSpec.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            raise InvalidSpec(".".join(map(str, first["loc"])), first["msg"]) from None
+
+    def adopt(self, entry: Entry) -> None:
+        """Take an entry over as it is, from an actor that runs it already."""
+        self._entries[entry.spec.id] = entry
+
+    def remove(self, stream_id: str, if_generation: int | None) -> None:
+        """Raises StreamNotFound, SpecConflict."""
+        _require_generation(stream_id, self.get(stream_id), if_generation)
+        del self._entries[stream_id]
+
+    def _store(self, spec: StreamSpec, generation: int) -> Entry:
+        entry = Entry(spec, generation)
+        self._entries[spec.id] = entry
+        return entry
+
+
+def _require_generation(stream_id: str, entry: Entry | None, wanted: int | None) -> None:
+    """``wanted`` 0 means that the stream must not exist yet."""
+    found = entry.generation if entry is not None else 0
+    if wanted is not None and wanted != found:
+        raise SpecConflict(f"stream {stream_id!r} is at generation {found}, not {wanted}: read it again")
+
+
+def _keep_credentials(old: StreamSpec, new: StreamSpec) -> StreamSpec:
+    """An output takes after the one with its URL, else after one on its server; none lends its credentials twice."""
+    left = list(old.outputs)
+    twins: dict[int, OutputSpec] = {}
+    for alike in (operator.eq, same_server):
+        for place, output in enumerate(new.outputs):
+            twin = next((other for other in left if place not in twins and alike(other.url, output.url)), None)
+            if twin is not None:
+                left.remove(twin)
+                twins[place] = twin
+    outputs = tuple(_with_kept(output, twins.get(place)) for place, output in enumerate(new.outputs))
+    return new.model_copy(update={"source": _with_kept(new.source, old.source), "outputs": outputs})
+
+
+def _with_kept(new: Addressed, old: SourceSpec | OutputSpec | None) -> Addressed:
+    if old is None or old.credentials is None or new.credentials is not None or not same_server(old.url, new.url):
+        return new
+    return new.model_copy(update={"credentials": old.credentials})
+
+
+def _merge(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), value)
+    return merged

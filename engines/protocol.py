@@ -1,0 +1,48 @@
+"""The one protocol that all engines implement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engines.types import Detections, EngineInfo, Thresholds, UInt8Array
+
+
+class Engine(Protocol):
+    """Finds objects in batches of frames.
+
+    An engine with one lane is used by one thread alone, the one that made it: that thread also closes it. One with
+    more is called by as many threads at a time.
+    """
+
+    @property
+    def lanes(self) -> int:
+        """Batches that it infers at the same time."""
+        ...
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded."""
+        ...
+
+    def warmup(self) -> None:
+        """Run every batch size once, so that the first real frame is as fast as the others."""
+        ...
+
+    def infer(self, frames: Sequence[UInt8Array], thresholds: Sequence[Thresholds]) -> list[Detections]:
+        """Find the objects in a batch of uint8 ``[height, width, 3]`` frames, in `EngineInfo.colour` order.
+
+        They lie wherever they were made, in memory that is read here for the first time since: an engine that wants
+        its batch in one piece copies them itself, with its conversion to the model's type. The caller may reuse them
+        afterwards. Returns one `Detections` a frame, in input pixels.
+
+        Raises:
+            ValueError: the caller's batch doesn't fit `info`.
+            InferenceFailed: this batch failed; the engine can go on.
+            EngineDead: the engine can't go on; its replica has to be replaced.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything. The engine is unusable afterwards."""
+        ...

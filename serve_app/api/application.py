@@ -1,0 +1,80 @@
+"""`create_api`: the REST API and the web page over the ports of `serve_app.api.ports`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from serve_app.api import detect, live, streams, system
+from serve_app.api.dependencies import Ports
+from serve_app.api.openapi import describe
+from serve_app.api.pages import pages_router
+from serve_app.api.ports import Detector, Media, Streams
+from serve_app.api.problems import UnexpectedErrors, add_handlers
+from serve_app.api.security import LOOPBACK_HOSTS, Guard
+from serve_app.api.viewers import Viewers
+
+VIEWER_LIMIT = 500
+
+_DESCRIPTION = (
+    "Live video in, objects found in every frame, detections and annotated video out. Every error is a problem "
+    "(RFC 9457) with a stable `code`. Credentials in a URL are taken in and never shown again."
+)
+_TAGS = [
+    {"name": "streams", "description": "What is watched."},
+    {"name": "live", "description": "What streams see."},
+    {"name": "detection", "description": "Looking at something once."},
+    {"name": "system", "description": "Models, capacity, health."},
+]
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(self)
+        return self.openapi_schema
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.ports.viewers.close()
+
+
+def create_api(
+    streams_port: Streams,
+    detector: Detector,
+    media: Media,
+    *,
+    version: str,
+    allowed_hosts: Collection[str] | None = LOOPBACK_HOSTS,
+    viewer_limit: int = VIEWER_LIMIT,
+) -> FastAPI:
+    """The application that any ASGI server can run.
+
+    Args:
+        version: of raysight, as the description of the API states it.
+        allowed_hosts: names by which the server may be called, without a port; None for any, which is safe only
+            where a proxy in front checks them or the server is meant to be reached from everywhere.
+        viewer_limit: clients that follow detections or video at once, in this process.
+    """
+    app = _Api(
+        title="raysight",
+        version=version,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.ports = Ports(streams_port, detector, media, Viewers(streams_port, viewer_limit))
+    for router in (streams.router, live.router, detect.router, system.router, pages_router()):
+        app.include_router(router)
+    add_handlers(app)
+    app.add_middleware(UnexpectedErrors)
+    app.add_middleware(Guard, allowed_hosts=allowed_hosts)
+    return app

@@ -1,0 +1,38 @@
+"""How routes reach the ports, and the parameters that several of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Path
+from starlette.requests import Request
+
+from deployments.streams.spec import StreamId
+from serve_app.api.ports import Detector, Media, Streams
+from serve_app.api.viewers import Viewers
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything that routes work with; held as ``app.state.ports``."""
+
+    streams: Streams
+    detector: Detector
+    media: Media
+    viewers: Viewers
+
+
+def _ports(request: Request) -> Ports:
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+UsePorts = Annotated[Ports, Depends(_ports)]
+StreamIdInPath = Annotated[
+    StreamId,
+    Path(alias="id", description="Small letters, digits and inner hyphens, 63 at most.", examples=["gate-3"]),
+]
+IfMatch = Annotated[
+    str | None, Header(description="The ETag that the change is based on, or * for any; 412 where it is another.")
+]

@@ -1,0 +1,89 @@
+"""The description of the API that it serves itself at /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from deployments.streams.spec import SourceSpec, StreamSpec
+from serve_app.api.problems import MEDIA_TYPE, Problem
+
+_REF = "#/components/schemas/{model}"
+_MEANINGS = {
+    400: "The body is not JSON, or a header can't be read.",
+    403: "The address is not allowed.",
+    404: "There is no stream of this id.",
+    406: "The client does not accept what this answers with.",
+    409: "The id is taken.",
+    412: "The stream changed meanwhile: read it again.",
+    413: "The body is too large.",
+    415: "The body's media type is not supported.",
+    422: "A field can't be used; `errors` names it.",
+    502: "The source can't be opened now; trying again can help.",
+    503: "What is asked for is not there now; try again after `Retry-After` seconds.",
+}
+_SOURCE = {"url": "rtsp://user:pass@10.0.0.7/ch1"}
+STREAM_EXAMPLE: dict[str, Any] = {"source": _SOURCE, "labels": {"site": "north"}}
+PATCH_EXAMPLE: dict[str, Any] = {"paused": True, "detect": {"confidence": 0.5}}
+PROBE_EXAMPLE: dict[str, Any] = _SOURCE
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Responses:
+    """The problem responses of a route."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def json_body(model: str, example: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
+    """A route's body, which the route reads itself so that it is bounded and its errors hold no secrets."""
+    content = {media_type: {"schema": {"$ref": _REF.format(model=model)}, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def image_body() -> dict[str, Any]:
+    """A body that is an image."""
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {"requestBody": {"required": True, "content": {"image/jpeg": schema, "image/png": schema}}}
+
+
+def answers(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A successful response that is not JSON."""
+    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's description with the bodies that routes read themselves."""
+    document: dict[str, Any] = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (SourceSpec, StreamSpec, Problem):
+        schema = model.model_json_schema(ref_template=_REF, mode="validation")
+        name = model.__name__ if model is Problem else f"{model.__name__}Input"
+        schemas.update({key: value for key, value in schema.pop("$defs", {}).items() if key not in schemas})
+        schemas[name] = schema
+    return _with_bodies(document, schemas)
+
+
+def _with_bodies(document: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    spec = schemas.pop("StreamSpecInput")
+    schemas["StreamBody"] = {
+        **spec,
+        "title": "StreamBody",
+        "required": ["source"],
+        "description": "One stream as its user wants it; the id may be left out.",
+    }
+    schemas["StreamPatch"] = {
+        "title": "StreamPatch",
+        "type": "object",
+        "additionalProperties": True,
+        "description": "A JSON merge patch (RFC 7396) of StreamBody: null takes a field back to its default.",
+    }
+    schemas["ProbeBody"] = {**schemas.pop("SourceSpecInput"), "title": "ProbeBody"}
+    for schema in schemas.values():
+        schema.get("properties", {}).get("credentials", {}).update({"writeOnly": True})
+    return document

@@ -1,0 +1,45 @@
+"""The web page and the API's reference, served from the package: nothing comes from another address."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+_PAGES = {
+    "/": ("index.html", "text/html"),
+    "/docs": ("docs.html", "text/html"),
+    "/web/app.css": ("app.css", "text/css"),
+    "/web/app.js": ("app.js", "text/javascript"),
+    "/web/card.js": ("card.js", "text/javascript"),
+    "/web/client.js": ("client.js", "text/javascript"),
+    "/web/docs.js": ("docs.js", "text/javascript"),
+}
+
+
+class _Page:
+    """One file, asked for again at each visit but sent only when it changed."""
+
+    def __init__(self, name: str, media_type: str) -> None:
+        self._content = files("serve_app.web").joinpath(name).read_bytes()
+        self._media_type = media_type
+        self._headers = {
+            "ETag": f'"{hashlib.sha256(self._content).hexdigest()[:16]}"',
+            "Cache-Control": "no-cache",
+        }
+
+    async def __call__(self, request: Request) -> Response:
+        if request.headers.get("if-none-match") == self._headers["ETag"]:
+            return Response(status_code=304, headers=self._headers)
+        return Response(self._content, media_type=self._media_type, headers=self._headers)
+
+
+def pages_router() -> APIRouter:
+    """Routes of the files that ship."""
+    router = APIRouter()
+    for path, (name, media_type) in _PAGES.items():
+        router.add_api_route(path, _Page(name, media_type).__call__, include_in_schema=False)
+    return router

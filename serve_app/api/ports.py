@@ -1,0 +1,157 @@
+"""What the API needs of the rest of the system; whoever deploys it says how.
+
+Every method is awaited on the API's event loop and must be safe to call many times at once. Errors are those of
+`deployments.errors`; anything else becomes a 500 that tells the client nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.streams.events import EventBatch
+from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from engines.types import Detections, EngineInfo, Thresholds
+
+
+class JpegPicture(Protocol):
+    """One encoded picture and the number of its frame."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def jpeg(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DetectResult:
+    """What was found in one image, in the image's own pixels.
+
+    Attributes:
+        class_names: the names that ``detections.class_id`` points into.
+        timing_ms: milliseconds by stage, and ``whole``.
+    """
+
+    detections: Detections
+    class_names: tuple[str, ...]
+    timing_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLoad:
+    """What one node's engines manage and what is asked of them.
+
+    Attributes:
+        engine_fps: measured frames a second at full load; None before it was measured.
+        used_fps: frames a second that the node's streams offer now.
+    """
+
+    node: str
+    engine_fps: float | None
+    used_fps: float
+    streams: int
+
+
+class Streams(Protocol):
+    """The streams there are: what is wanted of them, how they are, what they see."""
+
+    async def create(self, spec: StreamSpec) -> StreamView:
+        """Add a stream.
+
+        Raises:
+            StreamExists: the id is taken.
+            InvalidSpec, ForbiddenAddress: the spec can't be used.
+        """
+        ...
+
+    async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
+        """Create or replace a stream; the second value says whether it is new.
+
+        Raises:
+            SpecConflict: ``if_generation`` is given and is not the stream's generation, or there is no such stream.
+            InvalidSpec, ForbiddenAddress: the spec can't be used.
+        """
+        ...
+
+    async def patch(self, stream_id: str, merge_patch: dict[str, Any], if_generation: int | None) -> StreamView:
+        """Apply a JSON merge patch (RFC 7396) to the spec; it may hold credentials.
+
+        Raises:
+            StreamNotFound, SpecConflict: as their names say.
+            InvalidSpec, ForbiddenAddress: the patched spec can't be used.
+        """
+        ...
+
+    async def get(self, stream_id: str) -> StreamView:
+        """One stream. Raises StreamNotFound."""
+        ...
+
+    async def list(self) -> list[StreamView]:
+        """All streams, in any order."""
+        ...
+
+    async def delete(self, stream_id: str, if_generation: int | None) -> None:
+        """Stop and forget a stream; returns once it has stopped or after 10 s. Raises StreamNotFound, SpecConflict."""
+        ...
+
+    async def restart(self, stream_id: str) -> StreamView:
+        """Reconnect the source now. Raises StreamNotFound."""
+        ...
+
+    async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
+        """Events with a sequence above ``after``, as soon as there is one; empty after ``timeout_s``.
+
+        None means from now on. With ``timeout_s`` 0 it answers at once with what there is, and ``newest`` says where
+        the stream stands. Each event's JSON is one line and goes to viewers as it is. A stream that is paused or
+        reconnecting is waited for like a silent one. Raises StreamNotFound once the stream is deleted.
+        """
+        ...
+
+    async def picture(
+        self, stream_id: str, annotated: bool, newer_than: int | None, timeout_s: float
+    ) -> JpegPicture | None:
+        """The newest picture as soon as its sequence is above ``newer_than``; None after ``timeout_s``.
+
+        Raises StreamNotFound once the stream is deleted.
+        """
+        ...
+
+
+class Detector(Protocol):
+    """The detector that all streams share. Every method raises DetectorUnavailable where no replica answers."""
+
+    async def info(self) -> EngineInfo:
+        """The loaded engine."""
+        ...
+
+    async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
+        """Find objects in one image, uint8 ``[height, width, 3]``.
+
+        ``thresholds`` None takes the detector's own.
+        """
+        ...
+
+    async def load(self) -> tuple[NodeLoad, ...]:
+        """Measured speed and present load of each node with an engine."""
+        ...
+
+
+class Media(Protocol):
+    """Looking into sources and images."""
+
+    async def probe(self, source: SourceSpec) -> SourceInfo:
+        """What a source is, without starting a stream.
+
+        Raises:
+            StreamError: it can't be opened, with the code that a stream would get.
+            InvalidSpec, ForbiddenAddress: the URL can't be used.
+        """
+        ...
+
+    async def decode_image(self, data: bytes) -> NDArray[np.uint8]:
+        """A JPEG or PNG as BGR, upright. Raises InvalidSpec of field ``body`` where it is none or far too large."""
+        ...

@@ -1,0 +1,39 @@
+"""The schema of the API application's ``args`` in ``serve_config.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.streams.media.clips import CLIPS
+from deployments.streams.policy import UrlPolicy
+from deployments.supervisor.config import SupervisorConfig
+
+
+class AppArgs(BaseModel):
+    """What `serve_app.app.build_app` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    media_root: Path = Field(default=CLIPS, description="`file:` sources are looked for under this folder only.")
+    output_root: Path = Field(
+        default=Path("recordings"), description="`file:` outputs are written under this folder only."
+    )
+    allow_private_addresses: bool = Field(
+        default=True, description="Whether sources and outputs may lie in private ranges: cameras live there."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=("localhost", "127.0.0.1", "::1"),
+        description="Values of the Host header that are answered; any other is a sign of DNS rebinding.",
+    )
+    num_replicas: int = Field(default=1, ge=1, description="Replicas of the API.")
+    streams: SupervisorConfig = SupervisorConfig()
+
+    def policy(self) -> UrlPolicy:
+        """Which addresses and folders streams may use."""
+        return UrlPolicy(
+            media_root=self.media_root.resolve(),
+            output_root=self.output_root.resolve(),
+            allow_private=self.allow_private_addresses,
+        )

@@ -1,0 +1,188 @@
+"""The ingress: FastAPI's ports, implemented with calls of the supervisor, the stream actors and the Detector."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from ray import serve
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from deployments.detector.port import DetectReply, DetectRequest
+from deployments.errors import DetectorUnavailable, StreamNotFound, SupervisorUnavailable
+from deployments.names import APPLICATION, DEPLOYMENT
+from deployments.streams.events import EventBatch
+from deployments.streams.live import JpegPicture
+from deployments.streams.media import sandbox
+from deployments.streams.policy import UrlPolicy
+from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from deployments.supervisor.actor import get_supervisor, stream_actor
+from engines.letterbox import Letterbox
+from engines.types import Detections, EngineInfo, Thresholds
+from serve_app.api.application import create_api
+from serve_app.api.ports import DetectResult, NodeLoad
+from serve_app.config import AppArgs
+
+DETECT_TIMEOUT_S = 10.0
+"""Longest wait of an image or a question for the Detector."""
+
+ABSENT_WAIT_S = 0.5
+"""How long to wait before looking again for the actor of a stream that does not run: the supervisor's own period."""
+
+
+class Ingress:
+    """Serves the API; everything it does is in `serve_app.api`."""
+
+
+def build_api(args: AppArgs) -> FastAPI:
+    """The API over the cluster's actors; runs in the replica."""
+    policy = args.policy()
+    policy.output_root.mkdir(parents=True, exist_ok=True)
+    streams = ClusterStreams(args, policy)
+    return create_api(
+        streams,
+        ClusterDetector(streams),
+        SandboxMedia(policy),
+        version=version("raysight"),
+        allowed_hosts=args.allowed_hosts,
+    )
+
+
+class ClusterStreams:
+    """`serve_app.api.ports.Streams` over the supervisor and the stream actors."""
+
+    def __init__(self, args: AppArgs, policy: UrlPolicy) -> None:
+        self._supervisor: ActorHandle[Any] = get_supervisor(args.streams, policy)
+        self._supervisor.configure.remote(args.streams, policy)
+        self._actors: dict[str, ActorHandle[Any]] = {}
+
+    async def create(self, spec: StreamSpec) -> StreamView:
+        view: StreamView = await self._ask("create", spec)
+        return view
+
+    async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
+        answer: tuple[StreamView, bool] = await self._ask("put", spec, if_generation)
+        return answer
+
+    async def patch(self, stream_id: str, merge_patch: dict[str, Any], if_generation: int | None) -> StreamView:
+        view: StreamView = await self._ask("patch", stream_id, merge_patch, if_generation)
+        return view
+
+    async def get(self, stream_id: str) -> StreamView:
+        view: StreamView = await self._ask("get", stream_id)
+        return view
+
+    async def list(self) -> list[StreamView]:
+        views: list[StreamView] = await self._ask("list")
+        return views
+
+    async def delete(self, stream_id: str, if_generation: int | None) -> None:
+        await self._ask("delete", stream_id, if_generation)
+
+    async def restart(self, stream_id: str) -> StreamView:
+        view: StreamView = await self._ask("restart", stream_id)
+        return view
+
+    async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
+        batch = await self._ask_stream(stream_id, "events", after, timeout_s)
+        return batch if batch is not None else EventBatch((), False, -1 if after is None else after)
+
+    async def picture(
+        self, stream_id: str, annotated: bool, newer_than: int | None, timeout_s: float
+    ) -> JpegPicture | None:
+        picture: JpegPicture | None = await self._ask_stream(stream_id, "picture", annotated, newer_than, timeout_s)
+        return picture
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        try:
+            return await getattr(self._supervisor, method).remote(*args)
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError as error:
+            raise SupervisorUnavailable("the supervisor is being started again: try again shortly") from error
+
+    async def _ask_stream(self, stream_id: str, method: str, *args: Any) -> Any:
+        """What the stream's actor answers; None while it does not run. Raises StreamNotFound."""
+        known = self._actors.get(stream_id)
+        if known is not None:
+            try:
+                return await getattr(known, method).remote(*args)
+            except RayActorError:
+                self._actors.pop(stream_id, None)  # it may have been replaced
+        try:
+            actor = await asyncio.to_thread(stream_actor, stream_id)
+            answer = await getattr(actor, method).remote(*args)
+        except (StreamNotFound, RayActorError):
+            await self.get(stream_id)
+            await asyncio.sleep(ABSENT_WAIT_S)
+            return None
+        self._actors[stream_id] = actor
+        return answer
+
+
+class ClusterDetector:
+    """`serve_app.api.ports.Detector` over the Detector's handle."""
+
+    def __init__(self, streams: ClusterStreams) -> None:
+        self._streams = streams
+        self._handle: Any = serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
+
+    async def info(self) -> EngineInfo:
+        info: EngineInfo = await self._ask(self._handle.info.remote())
+        return info
+
+    async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
+        started = time.monotonic()
+        info = await self.info()
+        height, width = image_bgr.shape[:2]
+        letterbox = Letterbox.fit(width, height, info.width, info.height, info.letterbox, info.pad)
+        image = await asyncio.to_thread(letterbox.apply, image_bgr)
+        if info.colour == "rgb":
+            image = np.ascontiguousarray(image[..., ::-1])
+        reply: DetectReply = await self._ask(self._handle.detect.remote(DetectRequest(image, thresholds)))
+        found = reply.detections
+        boxes = Detections(letterbox.undo(found.xyxy), found.confidence, found.class_id)
+        whole_s = time.monotonic() - started
+        timing = {"wait": reply.wait_s * 1e3, "infer": reply.infer_s * 1e3, "whole": whole_s * 1e3}
+        return DetectResult(boxes, info.class_names, timing)
+
+    async def load(self) -> tuple[NodeLoad, ...]:
+        node, engine_fps = await self._ask(self._handle.speed.remote())
+        views = [view for view in await self._streams.list() if view.status.online]
+        used = sum(min(v.status.fps.get("decoded", 0.0), v.spec.detect.max_fps or float("inf")) for v in views)
+        return (NodeLoad(node, engine_fps, used, len(views)),)
+
+    async def _ask(self, response: Any) -> Any:
+        try:
+            return await asyncio.wait_for(response, DETECT_TIMEOUT_S)
+        except TimeoutError:
+            response.cancel()
+            raise DetectorUnavailable(f"no Detector replica answered within {DETECT_TIMEOUT_S:g} s") from None
+        except RayTaskError as error:
+            raise DetectorUnavailable("the Detector failed on this image") from error
+        except (RayServeException, RayActorError) as error:
+            raise DetectorUnavailable("the Detector is not there yet, or no more: try again shortly") from error
+
+
+class SandboxMedia:
+    """`serve_app.api.ports.Media`: foreign bytes are decoded in a child process."""
+
+    def __init__(self, policy: UrlPolicy) -> None:
+        self._policy = policy
+
+    async def probe(self, source: SourceSpec) -> SourceInfo:
+        return await sandbox.probe(source, self._policy, PROBE_TIMEOUT_S)
+
+    async def decode_image(self, data: bytes) -> NDArray[np.uint8]:
+        return await sandbox.decode_image(data)
+
+
+PROBE_TIMEOUT_S = 10.0
+"""Longer than a slow camera takes to send its first key frame."""

@@ -1,0 +1,81 @@
+"""``make demo`` as a new user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve_app.local import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start_demo(**variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "API_PORT": str(free_port()), "DASHBOARD_PORT": str(free_port()), **variables}
+    return subprocess.Popen(
+        ["make", "--no-print-directory", "demo"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def summary(output: str) -> Mapping[str, tuple[int, int]]:
+    """Frames inferred and detections of each stream, as the demo printed them."""
+    found = re.findall(r"(\w+): \d+ frames decoded, (\d+) inferred, .* (\d+) detections", output)
+    return {name: (int(frames), int(detections)) for name, frames, detections in found}
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_ends_by_itself_and_says_what_it_found() -> None:
+    demo = start_demo(DEMO_SECONDS="15")
+    output, errors = demo.communicate(timeout=170)
+    assert demo.returncode == 0, output + errors
+    found = summary(output)
+    assert set(found) == {"street", "pattern"}
+    assert found["street"][0] > 50
+    assert found["street"][1] > 100
+    assert re.search(r"street: [1-9]\d+ times a person", output)
+    for address in ("page ", "API ", "Ray dashboard "):
+        assert re.search(rf"{address}\s+http://127\.0\.0\.1:\d+", output), output
+
+
+@pytest.mark.timeout(180)
+def test_ctrl_c_stops_everything() -> None:
+    demo = start_demo()
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "Ctrl-C" in line:
+            break
+    started = family(demo)
+    assert any("raylet" in process.name() for process in started)
+    os.killpg(demo.pid, signal.SIGINT)
+    demo.communicate(timeout=60)
+    assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
+def test_a_taken_port_is_named_with_the_way_out() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        demo = start_demo(API_PORT=str(port))
+        errors = demo.communicate(timeout=60)[1]
+    assert demo.returncode != 0
+    assert f"port {port} (API_PORT) is taken" in errors
+    assert "API_PORT=" in errors.split("taken", 1)[1]

@@ -1,0 +1,245 @@
+"""Calm under failure: bad input loses nothing, broken sources heal, killed processes come back."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deployments.streams.urls import split_credentials
+from tests.integration.system.test_main_job import assert_ledgers, online
+from tests.support.cluster import Raysight, wait_until
+from tests.support.rtsp_server import RtspServer
+
+GOOD = {"source": {"url": "testsrc://?fps=10&size=320x240"}}
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "code"),
+    [
+        ("gopher://example.org/x", 422, "invalid_request"),
+        ("file:../../etc/passwd", 403, "forbidden_address"),
+        ("file:/etc/passwd", None, "not_found"),
+        ("http://169.254.169.254/latest/meta-data", 403, "forbidden_address"),
+        ("rtsp://[fe80::1]/x", 403, "forbidden_address"),
+        ("rtsp://127.0.0.1:9/none", None, "connection_refused"),
+        ("file:missing.mp4", None, "not_found"),
+        ("file:text.mp4", None, "invalid_data"),
+        ("file:empty.mp4", None, "invalid_data"),
+    ],
+)
+def test_a_bad_source_is_refused_or_fails_by_name(raysight: Raysight, url: str, status: int | None, code: str) -> None:
+    (raysight.media_root / "text.mp4").write_text("this is no video\n" * 100)
+    (raysight.media_root / "empty.mp4").write_bytes(b"")
+    response = raysight.api.put("/v1/streams/bad", json={"source": {"url": url}})
+    if status is not None:
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["code"] == code
+        return
+    assert response.status_code == 201, response.text
+    found = raysight.wait("bad", lambda s: s["last_error"] is not None)
+    assert found["last_error"]["code"] == code
+    assert found["state"] in ("failed", "reconnecting")
+    assert found["last_error"]["message"].count("\n") == 0
+
+
+def test_a_truncated_clip_plays_what_there_is(raysight: Raysight, street_clip: Path) -> None:
+    data = street_clip.read_bytes()
+    (raysight.media_root / "cut.mp4").write_bytes(data[: len(data) // 6])
+    raysight.put("cut", {"source": {"url": "file:cut.mp4"}})
+    status = raysight.wait("cut", lambda s: s["last_error"] is not None)
+    assert status["last_error"]["code"] in ("invalid_data", "ended")
+    assert_ledgers(status)
+
+
+def test_bad_requests_get_problems_and_lose_nothing(raysight: Raysight) -> None:
+    raysight.put("good", GOOD)
+    epoch = raysight.wait("good", online)["epoch"]
+    api = raysight.api
+    json_type = {"content-type": "application/json"}
+    answers: list[tuple[httpx.Response, int]] = [
+        (api.put("/v1/streams/x", content=b'{"source":', headers=json_type), 400),
+        (api.put("/v1/streams/x", json={"source": {"url": "testsrc://"}, "colour": "red"}), 422),
+        (api.put("/v1/streams/X_y", json=GOOD), 422),
+        (api.put("/v1/streams/x", json={"source": {"url": "testsrc://?fps=9999"}}), 422),
+        (api.post("/v1/streams", json={**GOOD, "id": "good"}), 409),
+        (api.post("/v1/detect", content=b"", headers={"content-type": "image/jpeg"}), 422),
+        (api.post("/v1/detect", content=b"not a picture", headers={"content-type": "image/png"}), 422),
+        (api.post("/v1/detect", content=bytes(200_000_000), headers={"content-type": "image/jpeg"}), 413),
+        (api.get("/v1/streams/none"), 404),
+    ]
+    for response, status in answers:
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["code"]
+    assert "colour" in answers[1][0].text
+    assert raysight.wait("good", online)["epoch"] == epoch
+
+
+def test_wrong_credentials_wait_for_a_change_of_the_spec(raysight: Raysight, camera: RtspServer) -> None:
+    raysight.put("gate", {"source": {"url": camera.url("street", "viewer:wrong-w0rd")}})
+    failed = raysight.wait("gate", lambda s: s["state"] == "failed")
+    assert (failed["last_error"]["code"], failed["last_error"]["retryable"]) == ("auth_failed", False)
+    raysight.put("gate", {"source": {"url": camera.url("street")}})
+    raysight.wait("gate", online)
+
+
+@pytest.mark.timeout(180)
+def test_credentials_appear_nowhere(raysight: Raysight, camera: RtspServer) -> None:
+    secret = "s3cr3t-Pa55"
+    clean, _ = split_credentials(camera.url("street"))
+    output = {"url": f"rtsp://writer:{secret}@127.0.0.1:9/none"}
+    raysight.put("gate", {"source": {"url": camera.url("street")}, "outputs": [output]})
+    raysight.put("bad", {"source": {"url": f"rtsp://viewer:{secret}-wrong@127.0.0.1:{camera.port}/street"}})
+    raysight.put("token", {"source": {"url": f"http://127.0.0.1:9/live.m3u8?token={secret}&quality=hd"}})
+    raysight.wait("gate", online)
+    raysight.wait("bad", lambda s: s["last_error"] is not None)
+    raysight.wait("token", lambda s: s["last_error"] is not None)
+    raysight.wait("gate", lambda s: s["outputs"][0]["last_error"] is not None)
+    assert raysight.view("gate")["spec"]["source"]["url"] == clean
+    shown = [raysight.api.get(path).text for path in ("/v1/streams", "/v1/streams/gate", "/v1/streams/bad", "/")]
+    shown.append(raysight.api.post("/v1/probe", json={"url": f"rtsp://a:{secret}@127.0.0.1:9/x"}).text)
+    shown.append(raysight.api.put("/v1/streams/x", json={"source": {"url": f"foo://a:{secret}@host/x"}}).text)
+    shown.append(str(raysight.events("gate", 5)))
+    shown.append(httpx.get(f"http://127.0.0.1:{raysight.cluster.metrics_port}/metrics").text)
+    for text in shown:
+        assert secret not in text
+    for log in raysight.cluster.folder.rglob("*"):
+        if log.is_file() and log.suffix in (".log", ".out", ".err", ".json", ".txt"):
+            assert secret not in log.read_text(errors="replace"), log
+
+
+@pytest.mark.timeout(180)
+def test_a_camera_that_goes_away_comes_back(raysight: Raysight, street_clip: Path) -> None:
+    with RtspServer(clips={"street": street_clip}) as server:
+        raysight.put("gate", {"source": {"url": server.url("street")}})
+        before = raysight.wait("gate", online)
+        sequence = raysight.events("gate", 1)[0]["sequence"]
+        server.kill()
+        down = raysight.wait("gate", lambda s: s["state"] == "reconnecting")
+        assert down["last_error"]["retryable"]
+        server.start()
+        after = raysight.wait("gate", lambda s: online(s) and s["frames"]["inferred"] > down["frames"]["inferred"])
+        assert after["epoch"] == before["epoch"]
+        assert raysight.events("gate", 1)[0]["sequence"] > sequence
+        assert_ledgers(after)
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_stream_actor_is_replaced_and_its_sequence_goes_on(raysight: Raysight) -> None:
+    raysight.put("street", {"source": {"url": "file:street.mp4", "loop": True}})
+    before = raysight.wait("street", online)
+    sequence = raysight.events("street", 1)[0]["sequence"]
+    (actor,) = raysight.processes("ray::StreamActor")
+    actor.kill()
+    after = raysight.wait("street", lambda s: online(s) and s["epoch"] > before["epoch"])
+    assert raysight.events("street", 1)[0]["sequence"] > sequence
+    assert_ledgers(after)
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_supervisor_finds_its_streams_again(raysight: Raysight) -> None:
+    raysight.put("street", {"source": {"url": "file:street.mp4", "loop": True}, "labels": {"site": "north"}})
+    before = raysight.wait("street", online)
+    (supervisor,) = raysight.processes("ray::Supervisor")
+    supervisor.kill()
+    psutil.wait_procs([supervisor], timeout=10)
+
+    def listed() -> bool:
+        answer = raysight.api.get("/v1/streams")
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200 and [i["spec"]["labels"] for i in answer.json()["items"]] == [
+            {"site": "north"}
+        ]
+
+    wait_until(listed)
+    after = raysight.wait("street", lambda s: s["frames"]["inferred"] > before["frames"]["inferred"])
+    assert (after["epoch"], after["restarts"]) == (before["epoch"], 0)
+    raysight.put("second", GOOD)
+    raysight.wait("second", online)
+
+
+@pytest.mark.timeout(180)
+def test_video_goes_on_while_the_detector_is_away(raysight: Raysight) -> None:
+    raysight.put("street", {"source": {"url": "file:street.mp4", "loop": True}})
+    raysight.wait("street", online)
+    (replica,) = raysight.processes("ray::ServeReplica:detector:Detector")
+    replica.kill()
+    away = raysight.wait("street", lambda s: s["frames"]["dropped"]["no_detector"] > 0)
+    back = raysight.wait("street", lambda s: s["frames"]["inferred"] > away["frames"]["inferred"] + 20)
+    assert back["epoch"] == away["epoch"]
+    assert back["frames"]["video_dropped"] == 0
+    assert_ledgers(back)
+
+
+@pytest.mark.timeout(180)
+def test_thresholds_change_without_a_restart_of_the_detector(raysight: Raysight, street_clip: Path) -> None:
+    (replica,) = raysight.processes("ray::ServeReplica:detector:Detector")
+    raysight.put("street", {"source": {"url": "file:street.mp4", "loop": True}})
+    raysight.wait("street", online)
+    picture = raysight.api.get("/v1/streams/street/snapshot.jpg?annotated=false").content
+
+    def found() -> int:
+        answer = raysight.api.post("/v1/detect", content=picture, headers={"content-type": "image/jpeg"})
+        return len(answer.json()["detections"])
+
+    assert found() > 3
+    detector, api = raysight.config["applications"]
+    strict = {**detector, "deployments": [{"name": "Detector", "user_config": {"confidence": 0.99}}]}
+    try:
+        raysight.cluster.deploy({**raysight.config, "applications": [strict, api]})
+        assert found() == 0
+    finally:
+        raysight.cluster.deploy(raysight.config)
+    assert [p.pid for p in raysight.processes("ray::ServeReplica:detector:Detector")] == [replica.pid]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_thirty_streams_at_once(raysight: Raysight) -> None:
+    ids = [f"cam-{number:02d}" for number in range(30)]
+    statuses = []
+
+    def put(stream_id: str) -> None:
+        spec = {"source": {"url": "testsrc://?fps=5&size=320x240"}}
+        statuses.append(raysight.api.put(f"/v1/streams/{stream_id}", json=spec).status_code)
+
+    threads = [threading.Thread(target=put, args=(stream_id,)) for stream_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [201] * 30
+    for stream_id in ids:
+        assert_ledgers(raysight.wait(stream_id, online, timeout_s=600))
+    listed = raysight.api.get("/v1/streams").json()["items"]
+    assert [item["spec"]["id"] for item in listed] == ids
+
+
+def test_only_loopback_is_listened_on(raysight: Raysight) -> None:
+    """All but Serve's gRPC between replicas, which Ray binds to every interface and closes with the token."""
+    family = {p.pid: p for p in psutil.Process(raysight.cluster.pid).children(recursive=True)}
+    open_to_all = [
+        (family[c.pid], c.laddr.port)
+        for c in psutil.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+        and c.pid in family
+        and c.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+    ]
+    for process, port in open_to_all:
+        assert " ".join(process.cmdline()).startswith("ray::ServeReplica:"), process
+        assert_closed_by_token(port)
+
+
+def assert_closed_by_token(port: int) -> None:
+    import grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"", timeout=10)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -1,0 +1,131 @@
+"""A whole raysight on loopback, and what tests ask of it through its public surface."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from serve_app.local import LocalCluster, Ports, free_port
+
+CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
+
+
+@dataclass(frozen=True)
+class Raysight:
+    """A running system: its API, its folders, its processes."""
+
+    cluster: LocalCluster
+    api: httpx.Client
+    media_root: Path
+    output_root: Path
+    config: dict[str, Any]
+
+    def status(self, stream_id: str) -> dict[str, Any]:
+        """The status part of one stream."""
+        status: dict[str, Any] = self.view(stream_id)["status"]
+        return status
+
+    def view(self, stream_id: str) -> dict[str, Any]:
+        """One stream as the API shows it."""
+        response = self.api.get(f"/v1/streams/{stream_id}")
+        assert response.status_code == 200, response.text
+        view: dict[str, Any] = response.json()
+        return view
+
+    def put(self, stream_id: str, spec: dict[str, Any]) -> None:
+        """Create or replace a stream."""
+        response = self.api.put(f"/v1/streams/{stream_id}", json=spec)
+        assert response.status_code in (200, 201), response.text
+
+    def wait(self, stream_id: str, done: Callable[[dict[str, Any]], bool], timeout_s: float = 40.0) -> dict[str, Any]:
+        """The first status that is ``done``."""
+        pause, deadline = threading.Event(), time.monotonic() + timeout_s
+        while not done(status := self.status(stream_id)):
+            assert time.monotonic() < deadline, f"not within {timeout_s} s: {json.dumps(status)}"
+            pause.wait(0.2)
+        return status
+
+    def events(self, stream_id: str, count: int, after: int | None = None) -> list[dict[str, Any]]:
+        """The next ``count`` detection events."""
+        with closing(self.follow(stream_id, after)) as events:
+            return list(itertools.islice(events, count))
+
+    def follow(self, stream_id: str, after: int | None = None) -> Generator[dict[str, Any]]:
+        """Detection events, those after a sequence first; close it at the end."""
+        params = {} if after is None else {"after": after}
+        with self.api.stream("GET", f"/v1/streams/{stream_id}/detections", params=params, timeout=30) as response:
+            assert response.status_code == 200
+            for line in response.iter_lines():
+                if line.startswith("data: {"):
+                    yield json.loads(line[6:])
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Ray's processes with this title, such as ``ray::StreamActor``."""
+        found = []
+        for process in psutil.Process(self.cluster.pid).children(recursive=True):
+            try:
+                if " ".join(process.cmdline()).startswith(title):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def replicas(self) -> list[psutil.Process]:
+        """The detector's replicas, those that are just starting or ending included."""
+        return self.processes("ray::ServeReplica:detector:Detector")
+
+    def delete_all(self) -> None:
+        """Leave no stream behind."""
+        for item in self.api.get("/v1/streams?limit=1000").json()["items"]:
+            self.api.delete(f"/v1/streams/{item['spec']['id']}")
+
+
+def attached(replica: psutil.Process) -> int:
+    """How many streams share memory with a replica: each maps one segment there."""
+    try:
+        return Path(f"/proc/{replica.pid}/maps").read_text().count("memfd:raysight-link")
+    except OSError:
+        return 0
+
+
+def wait_until(done: Callable[[], bool], timeout_s: float = 40.0) -> None:
+    """Return once ``done``; a bounded poll, for what announces itself to nobody."""
+    pause, deadline = threading.Event(), time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        pause.wait(0.2)
+
+
+def run_raysight(folder: Path, clip: Path, detector: dict[str, Any] | None = None) -> Iterator[Raysight]:
+    """Start a system whose media root holds ``clip``; ends it when the generator is closed.
+
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``.
+    """
+    media_root, output_root = folder / "media", folder / "out"
+    media_root.mkdir()
+    output_root.mkdir()
+    (media_root / "street.mp4").write_bytes(clip.read_bytes())
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    if detector is not None:
+        config["applications"][0]["args"] = detector
+    config["applications"][1]["args"] = {
+        "media_root": str(media_root),
+        "output_root": str(output_root),
+        "streams": {"stream_num_cpus": 0.02, "stream_memory_mb": 200},
+    }
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    cluster = LocalCluster(path, Ports(free_port(), free_port()))
+    with cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
+        yield Raysight(cluster, api, media_root, output_root, config)

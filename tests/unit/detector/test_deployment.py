@@ -1,0 +1,87 @@
+"""How the detector's arguments become what Serve is told; no cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from deployments.detector.attaching.deployment import AttachRouter
+from deployments.detector.config import DetectorConfig
+from deployments.detector.deployment import Detector, build_detector
+from deployments.detector.port import DetectRequest
+from deployments.detector.service import DetectorService
+from engines.fake import FakeEngine
+
+
+def test_a_fixed_number_of_replicas_is_not_scaled() -> None:
+    told = build_detector(DetectorConfig(num_replicas=3))._bound_deployment
+    assert told.num_replicas == 3
+    assert told._deployment_config.autoscaling_config is None
+
+
+def test_a_range_of_replicas_is_scaled_by_the_number_of_attached_streams() -> None:
+    config = DetectorConfig(num_replicas=2, max_replicas=5, streams_per_replica=8)
+    scaling = build_detector(config)._bound_deployment._deployment_config.autoscaling_config
+    assert scaling is not None
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 8)
+
+
+@pytest.mark.parametrize(("given", "most"), [({}, 1), ({"num_replicas": 4}, 4), ({"max_replicas": 3}, 3)])
+def test_replicas_know_how_many_there_may_be(given: dict[str, int], most: int) -> None:
+    assert DetectorConfig.model_validate(given).most_replicas == most
+
+
+def test_fewer_at_most_than_at_least_are_refused() -> None:
+    with pytest.raises(ValidationError, match="max_replicas"):
+        DetectorConfig(num_replicas=3, max_replicas=2)
+
+
+def choices(names: list[str], **asked: str) -> list[list[str]]:
+    """Names of the replicas that the router would try, for a request with these arguments."""
+    replicas: list[Any] = [SimpleNamespace(replica_id=SimpleNamespace(unique_id=name)) for name in names]
+    request: Any = SimpleNamespace(kwargs=asked)
+    router: Any = None
+    groups = asyncio.run(AttachRouter.choose_replicas(router, replicas, request))
+    return [[replica.replica_id.unique_id for replica in group] for group in groups]
+
+
+def test_an_attachment_goes_to_the_replica_that_it_names_or_else_to_any() -> None:
+    named, rest = choices(["a", "b", "c"], to="b")
+    assert named == ["b"]
+    assert len(set(rest)) == 2
+
+
+@pytest.mark.parametrize("asked", [{}, {"to": ""}, {"to": "gone"}])
+def test_other_requests_have_the_choice_of_two(asked: dict[str, str]) -> None:
+    named, rest = choices(["a", "b", "c"], **asked)
+    assert named == []
+    assert len(set(rest)) == 2
+    assert choices(["a"], **asked) == [[], ["a"]]
+
+
+def test_a_step_of_the_wall_clock_delays_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`@serve.batch` times its wait with it: here it goes back by an hour whenever somebody looks."""
+    steps = itertools.count(time.time(), -3600.0)
+    monkeypatch.setattr("ray.serve.batching.time", SimpleNamespace(time=lambda: next(steps)))
+    monkeypatch.setattr(
+        "ray.serve.batching._BatchQueue._warn_if_max_batch_size_exceeds_max_ongoing_requests", lambda queue: None
+    )
+    service = DetectorService(lambda: FakeEngine(width=64, height=48), stuck_after_s=5.0)
+    replica: Any = Detector.__new__(Detector)  # a replica without its Ray: what a batch needs of it
+    replica._service, replica._telemetry = service, SimpleNamespace(batch=lambda outcomes: None)
+    image = np.zeros((48, 64, 3), np.uint8)
+    release = [SimpleNamespace(request=DetectRequest(image, None), arrived_at=time.monotonic()) for _ in range(3)]
+
+    async def batches() -> list[int]:
+        return [len(await asyncio.wait_for(replica._batch(release), 10)) for _ in range(3)]
+
+    assert asyncio.run(batches()) == [3, 3, 3]
+    assert next(steps) < time.time() - 3600
+    service.close()

@@ -1,0 +1,1 @@
+"""Tests of the engines package, one module for each of its modules."""

@@ -1,0 +1,85 @@
+"""Images, probes, snapshots, models, capacity and health."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from engines.types import Thresholds
+from serve_app.api.ports import NodeLoad
+from tests.support.api_ports import Picture
+from tests.unit.serve_app.conftest import Api
+from tests.unit.serve_app.test_streams import problem
+
+
+def _image(suffix: str) -> bytes:
+    return cv2.imencode(suffix, np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(("suffix", "media_type"), [(".jpg", "image/jpeg"), (".png", "image/png")])
+def test_detect(api: Api, suffix: str, media_type: str) -> None:
+    path = "/v1/detect?confidence=0.5&iou=0.7&max_detections=5"
+    answer = api.call("POST", path, content=_image(suffix), headers={"Content-Type": media_type}).json()
+    assert (answer["width"], answer["height"], answer["timing_ms"]) == (64, 48, {"whole": 3.5})
+    found = {"class_id": 0, "label": "person", "confidence": 0.9, "box": [0, 0, 32, 48]}
+    assert answer["detections"] == [found]
+    assert api.detector.thresholds == Thresholds(0.5, 0.7, 5)
+
+
+def test_detect_refuses_what_is_no_image(api: Api) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    for content in (b"", b"not a picture", _image(".jpg")[:100]):
+        told = problem(api.call("POST", "/v1/detect", content=content, headers=headers), 422, "invalid_request")
+        assert told["errors"][0]["field"] == "body"
+    told = problem(
+        api.call("POST", "/v1/detect?iou=2", content=_image(".jpg"), headers=headers), 422, "invalid_request"
+    )
+    assert told["errors"][0]["field"] == "iou"
+
+
+def test_probe(api: Api) -> None:
+    answer = api.call("POST", "/v1/probe", json={"url": "rtsp://h/x", "transport": "udp"}).json()
+    assert answer == {"codec": "h264", "width": 1280, "height": 720, "fps": 25.0, "audio_codec": None}
+    assert api.media.probed[0].transport == "udp"
+    assert api.streams.streams == {}
+
+
+def test_snapshot(api: Api) -> None:
+    api.put("a")
+    told = problem(api.call("GET", "/v1/streams/a/snapshot.jpg"), 503, "no_picture")
+    assert "pending" in told["detail"]
+    api.runner.run(api.streams.show("a", Picture(1, b"\xff\xd8picture")))
+    shown = api.call("GET", "/v1/streams/a/snapshot.jpg?annotated=false")
+    assert (shown.content, shown.headers["content-type"]) == (b"\xff\xd8picture", "image/jpeg")
+    assert shown.headers["cache-control"] == "no-store"
+
+
+def test_models(api: Api) -> None:
+    model = api.call("GET", "/v1/models").json()["items"][0]
+    assert (model["name"], model["engine"], model["device"]) == ("default", "nanodet-g", "cpu")
+
+
+def test_capacity_counts_whole_streams_by_node(api: Api) -> None:
+    answer = api.call("GET", "/v1/capacity?fps=30&add=9").json()
+    assert [(node["fits"], node["free"]) for node in answer["nodes"]] == [(8, 6), (3, 3)]
+    assert (answer["fits"], answer["free"], answer["streams"], answer["add_fits"]) == (11, 9, 2, True)
+    assert api.call("GET", "/v1/capacity?fps=30&add=10").json()["add_fits"] is False
+
+
+def test_capacity_before_the_speed_is_known(api: Api) -> None:
+    api.detector.nodes = (NodeLoad("a", None, 0.0, 0), NodeLoad("b", 100.0, 200.0, 8))
+    answer = api.call("GET", "/v1/capacity?add=1").json()
+    assert (answer["engine_fps"], answer["fits"], answer["free"], answer["add_fits"]) == (None, None, None, None)
+    assert answer["nodes"][1]["free"] == 0
+
+
+def test_health(api: Api) -> None:
+    assert api.call("GET", "/healthz").json() == {"status": "ok"}
+    assert api.call("GET", "/readyz").json() == {"status": "ready"}
+    api.detector.available = False
+    assert api.call("GET", "/healthz").status_code == 200
+    for path in ("/readyz", "/v1/models", "/v1/capacity"):
+        response = api.call("GET", path)
+        problem(response, 503, "detector_unavailable")
+        assert response.headers["retry-after"]

@@ -1,0 +1,58 @@
+"""Log lines name their stream, show no secret and don't repeat themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from deployments.logs import REPEAT_PERIOD_S, RedactingFormatter, RepeatFilter, configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    logger = logging.getLogger("deployments")
+    before = (logger.handlers, logger.propagate, logger.level)
+    yield
+    logger.handlers, logger.propagate, _ = before
+    logger.setLevel(before[2])
+
+
+def test_a_line_names_its_stream_and_hides_secrets_also_in_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("gate")
+    try:
+        raise OSError("rtsp://user:s3cret@camera/1 is gone")
+    except OSError:
+        logging.getLogger("deployments.streams").exception("no luck with %s", "rtsp://cam/1?token=s3cret")
+    text = capsys.readouterr().err
+    assert text.startswith("ERROR stream=gate deployments.streams: no luck with rtsp://cam/1?token=***\n")
+    assert "OSError: rtsp://***@camera/1 is gone" in text
+    assert "s3cret" not in text
+
+
+def test_configuring_twice_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("gate")
+    configure_logging("gate")
+    logging.getLogger("deployments.streams").warning("hello")
+    assert capsys.readouterr().err.count("hello") == 1
+
+
+def record(line: int, at: float) -> logging.LogRecord:
+    made = logging.LogRecord("deployments", logging.ERROR, "pipeline.py", line, "again", (), None)
+    made.created = at
+    return made
+
+
+def test_what_fails_with_every_frame_is_logged_now_and_then() -> None:
+    once = RepeatFilter(REPEAT_PERIOD_S)
+    logged = [number / 25 for number in range(25 * 60) if once.filter(record(7, number / 25))]
+    assert logged == [REPEAT_PERIOD_S * times for times in range(6)]
+
+
+def test_one_failure_hides_no_other() -> None:
+    once = RepeatFilter(REPEAT_PERIOD_S)
+    assert once.filter(record(7, 0.0))
+    assert once.filter(record(8, 0.1))
+    assert not once.filter(record(7, 0.2))
+    assert "stream=gate" in RedactingFormatter("gate").format(record(7, 0.0))
