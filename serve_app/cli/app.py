@@ -1,0 +1,32 @@
+"""`raysight`: the command line. Each command lives in a module of its own; this one only puts them together."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from engines.errors import EngineError
+
+app = typer.Typer(name="raysight", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+engine = typer.Typer(no_args_is_help=True, help="Build, look at and measure model packages.")
+app.add_typer(engine, name="engine")
+
+
+@app.callback()
+def raysight() -> None:
+    """Live video in, objects found in every frame, detections and annotated video out."""
+
+
+@engine.callback()
+def engines() -> None:
+    """Build, look at and measure model packages."""
+
+
+def main() -> None:
+    """Run a command; what is wrong with its input is one line on standard error and exit status 2."""
+    try:
+        app()
+    except EngineError as error:
+        print(f"raysight: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
