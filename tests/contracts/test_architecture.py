@@ -19,6 +19,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("serve_app/**",),
     "starlette": ("serve_app/**",),
     "grpc": ("serve_app/api/v2/**", "serve_app/load_test/**"),
+    "aiohttp": ("serve_app/load_test/**",),
     "google": ("serve_app/api/v2/**",),
     "av": ("deployments/streams/media/**",),
     "aiortc": ("deployments/streams/media/**",),
