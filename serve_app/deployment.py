@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextvars import Context
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -186,7 +187,7 @@ class ClusterDetector:
         self._places = Places(WAITING_DIRECT - FRAMES_AT_ONCE)
 
     async def info(self) -> EngineInfo:
-        info: EngineInfo = await self._ask(self._handle.info.remote())
+        info: EngineInfo = await self._ask("info")
         return info
 
     async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
@@ -197,7 +198,7 @@ class ClusterDetector:
         image = await asyncio.to_thread(letterbox.apply, image_bgr)
         if info.colour == "rgb":
             image = np.ascontiguousarray(image[..., ::-1])
-        reply: DetectReply = await self._ask(self._handle.detect.remote(DetectRequest(image, thresholds)))
+        reply: DetectReply = await self._ask("detect", DetectRequest(image, thresholds))
         found = reply.detections
         boxes = Detections(letterbox.undo(found.xyxy), found.confidence, found.class_id)
         whole_s = time.monotonic() - started
@@ -218,18 +219,24 @@ class ClusterDetector:
 
     async def _detect_all(self, requests: list[DetectRequest]) -> list[DetectReply]:
         async with self._places.taken(len(requests)):
-            replies: list[DetectReply] = await self._ask(self._handle.detect_all.remote(requests))
+            replies: list[DetectReply] = await self._ask("detect_all", requests)
             return replies
 
     async def load(self) -> tuple[NodeLoad, ...]:
-        node, engine_fps = await self._ask(self._handle.speed.remote())
+        node, engine_fps = await self._ask("speed")
         views = [view for view in await self._streams.list() if view.status.online]
         used = sum(min(v.status.fps.get("decoded", 0.0), v.spec.detect.max_fps or float("inf")) for v in views)
         return (NodeLoad(node, engine_fps, used, len(views)),)
 
-    async def _ask(self, response: Any) -> Any:
+    async def _ask(self, method: str, *args: Any) -> Any:
+        # Outside the context of the API's request: Serve gives all calls in it one id, by which the router of
+        # `AttachRouter` finds whom to serve, so that of two at once one would never be, and the router spin for it.
+        response = Context().run(getattr(self._handle, method).remote, *args)
         try:
             return await asyncio.wait_for(response, DETECT_TIMEOUT_S)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
         except TimeoutError:
             response.cancel()
             raise DetectorUnavailable(f"no Detector replica answered within {DETECT_TIMEOUT_S:g} s") from None

@@ -20,6 +20,9 @@ HELD_BYTES = 2**30
 IMAGES_AT_ONCE = 8
 """Decoded images in memory at once, of all requests: one may have 50 megapixels."""
 
+IMAGE_WAIT_S = 10.0
+"""Longest wait of an image for its turn, as long as a frame may wait for the detector."""
+
 AS_IT_IS = 64 * 1024
 """Bytes of a request up to which it is read on the event loop: another thread would take longer to start."""
 
@@ -27,11 +30,19 @@ AS_IT_IS = 64 * 1024
 class Inference:
     """The protocol's calls."""
 
-    def __init__(self, detector: Detector, media: Media, version: str, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        media: Media,
+        version: str,
+        held_bytes: int = HELD_BYTES,
+        image_wait_s: float = IMAGE_WAIT_S,
+    ) -> None:
         self._detector = detector
         self._media = media
         self._version = version
         self._room = held_bytes
+        self._image_wait_s = image_wait_s
         self._images = asyncio.Semaphore(IMAGES_AT_ONCE)
 
     @contextmanager
@@ -96,12 +107,20 @@ class Inference:
         return [task.result() for task in tasks]
 
     async def _in_image(self, number: int, image: bytes, thresholds: Thresholds | None) -> Detections:
-        async with self._images:
-            try:
-                pixels = await self._media.decode_image(image)
-            except InvalidSpec as error:
-                raise invalid(f"{model.IMAGE} {number}: {error.message}") from None
+        try:
+            async with asyncio.timeout(self._image_wait_s):
+                await self._images.acquire()
+        except TimeoutError:
+            raise Refused(
+                OVERLOADED, "Too many images are waiting: send fewer at once, or try again shortly."
+            ) from None
+        try:
+            pixels = await self._media.decode_image(image)
             return (await self._detector.detect(pixels, thresholds)).detections
+        except InvalidSpec as error:
+            raise invalid(f"{model.IMAGE} {number}: {error.message}") from None
+        finally:
+            self._images.release()
 
 
 async def aside(function: Any, *args: Any, size: int) -> Any:

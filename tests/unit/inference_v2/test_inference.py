@@ -21,7 +21,9 @@ from serve_app.api.problems import Refused
 from serve_app.api.v2 import model
 from serve_app.api.v2.inference import Inference
 from serve_app.api.v2.payload import HEADER_LENGTH, write_request
-from tests.support.api_ports import MemoryDetector, MemoryMedia
+from serve_app.api.v2.requests import InferRequest, InputTensor
+from serve_app.api.v2.tensors import join_bytes
+from tests.support.api_ports import ENGINE, MemoryDetector, MemoryMedia
 from tests.unit.serve_app.conftest import Api
 
 INFER = "/v2/models/default/infer"
@@ -190,6 +192,21 @@ def test_requests_beyond_the_memory_there_is_are_refused() -> None:
             pass
     with inference.holding(100):
         pass
+
+
+def test_images_beyond_those_there_is_time_for_are_refused() -> None:
+    class Stuck(MemoryMedia):
+        async def decode_image(self, data: bytes) -> Any:
+            await asyncio.Event().wait()
+
+    async def ask() -> None:
+        inference = Inference(MemoryDetector(), Stuck(), "1", image_wait_s=0.05)
+        raw = memoryview(join_bytes([b"image"] * 9))
+        await inference.infer(ENGINE, InferRequest((InputTensor("image", "BYTES", (9,), raw),)))
+
+    with pytest.raises(Refused) as refused:
+        asyncio.run(ask())
+    assert refused.value.kind.status == 503
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
