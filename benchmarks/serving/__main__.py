@@ -6,6 +6,7 @@ Paths: ``engine`` is the engine in a loop with full batches, and nothing else. `
 a Serve request into a `@serve.batch` that waits 3 ms, the way a first version is written. ``link`` is ours over shared
 memory, ``link_tcp`` the same over TCP with CURVE, as between nodes.
 
+Frames are 16:9 pictures letterboxed to the engine's input, as cameras give them: over TCP padding doesn't travel.
 The load is open loop: N streams, each a process, hand over F frames a second whatever becomes of them; a stream with
 four frames out drops the next one. Latency is from handing a frame over to its detections. CPU is that of all
 processes, Ray's own included, less that of a run in which the producers hand their frames to nobody, per frame that got

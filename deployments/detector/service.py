@@ -187,7 +187,10 @@ class DetectorService:
             frames = [arrival.request.image for arrival in valid]
             if buffer is not None:
                 started = time.monotonic()
-                frames = [unpacked(frame, row, self.info.colour) for frame, row in zip(frames, buffer, strict=False)]
+                frames = [
+                    unpacked(arrival.request.image, row, self.info, arrival.request.rows)
+                    for arrival, row in zip(valid, buffer, strict=False)
+                ]
                 self.staging.learn(len(valid), time.monotonic() - started)
             default = self.settings.thresholds()
             thresholds = [arrival.request.thresholds or default for arrival in valid]
@@ -244,7 +247,7 @@ class DetectorService:
         return self._dead
 
     def _refusal(self, request: DetectRequest) -> InvalidFrame | None:
-        if layout_of(request.image, self._shapes) is not None:
+        if layout_of(request.image, self._shapes, request.rows) is not None:
             return None
         image = request.image
         seen = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__

@@ -28,7 +28,7 @@ class LinkedFrame:
         self.image = frame.image
         self.priority = frame.priority
         self.arrived_at, self.expires_at = frame.arrived_at, frame.expires_at
-        self.request = DetectRequest(frame.image, frame.thresholds)
+        self.request = DetectRequest(frame.image, frame.thresholds, rows=frame.rows)
 
     def settle(self, outcome: Outcome) -> None:
         """Answer it with what its batch gave."""
