@@ -1,15 +1,14 @@
 """How far packages agree with another one, the reference, on frames that nobody has labelled.
 
-What the reference finds at a confidence that counts is taken for the truth. Of the other package all detections are
-looked at, the unlikely ones included, so that an object whose confidence only slips below that isn't taken for missing:
-it is counted as faint.
+What the reference finds at a confidence that counts is taken for the truth. Of the other package, detections of a tenth
+of that are looked at too, so that an object whose confidence only slips isn't taken for missing: it counts as faint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +21,17 @@ from engines.evaluation.contenders import Contender
 from engines.evaluation.frames import Footage
 from engines.evaluation.labels import Annotation, Category, Labels, Picture
 from engines.evaluation.matching import pair
-from engines.evaluation.run import detect
+from engines.evaluation.run import THRESHOLDS, detect
 from engines.types import Detections, Int32Array
 
 Float64Array = NDArray[np.float64]
 
 IOU = 0.5
+FAINT = 0.1
+"""The share of the confidence that counts from which on the other package's detections are looked at.
+
+Those below hardly move an AP, and would fill the memory.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,7 @@ def measure_agreement(
     """
     categories = tuple(Category(id=index, name=name) for index, name in enumerate(reference.class_names, 1))
     maps = [_classes(package, reference, categories) for package in packages]
-    found, device = _run(reference, footage, progress)
-    truth = [_above(each, confidence) for each in found]
+    truth, device = _run(reference, footage, confidence, progress)
     if not any(map(len, truth)):
         raise EvaluationError(
             f"{reference.label} finds nothing above a confidence of {confidence} in {footage.path}; "
@@ -99,7 +102,7 @@ def measure_agreement(
     labels = _labelled(categories, truth)
     compared = []
     for package, classes in zip(packages, maps, strict=True):
-        theirs, their_device = _run(package, footage, progress)
+        theirs, their_device = _run(package, footage, FAINT * confidence, progress)
         scores = coco_scores(labels, coco_results(labels, theirs, classes))
         compared.append(
             Agreement(
@@ -149,15 +152,11 @@ def _classes(package: Contender, reference: Contender, categories: Sequence[Cate
     return fitting(package, categories)
 
 
-def _run(package: Contender, footage: Footage, progress: Progress) -> tuple[list[Detections], str]:
+def _run(package: Contender, footage: Footage, confidence: float, progress: Progress) -> tuple[list[Detections], str]:
+    thresholds = replace(THRESHOLDS, confidence=confidence)
     with closing(package.open()) as engine:
-        found = list(detect(engine, footage.frames(), progress(package.label, footage.count)))
-        return found, engine.info.device
-
-
-def _above(found: Detections, confidence: float) -> Detections:
-    rows = found.confidence >= confidence
-    return Detections(found.xyxy[rows], found.confidence[rows], found.class_id[rows])
+        advance = progress(package.label, footage.count)
+        return list(detect(engine, footage.frames(), advance, thresholds)), engine.info.device
 
 
 def _labelled(categories: tuple[Category, ...], truth: Sequence[Detections]) -> Labels:

@@ -39,7 +39,7 @@ def open_dataset(root: Path, annotations: Path | None = None, limit: int | None 
     """Find and check a data set.
 
     Labels are ``annotations/instances_*.json``, or the file that is named; pictures of ``instances_val2017.json`` lie
-    in ``val2017/``, ``images/val2017/``, ``images/`` or ``root`` itself.
+    in ``val2017/``, ``images/val2017/``, ``images/``, ``root`` itself, or another folder in it.
 
     Args:
         limit: take the first so many pictures only.
@@ -86,11 +86,12 @@ def _first(labels: Labels, limit: int | None, file: Path) -> Labels:
 
 
 def _find_pictures(root: Path, split: str, labels: Labels) -> Path:
-    folders = list(dict.fromkeys([root / split, root / "images" / split, root / "images", root]))
-    for folder in folders:
+    usual = list(dict.fromkeys([root / split, root / "images" / split, root / "images", root]))
+    # Labels of a name of their own may be of pictures in any folder.
+    for folder in [*usual, *sorted(folder for folder in root.iterdir() if folder.is_dir())]:
         if any((folder / picture.file_name).is_file() for picture in labels.images):
             return folder
-    places = ", ".join(f"{folder}/" for folder in folders)
+    places = ", ".join(f"{folder}/" for folder in usual)
     raise EvaluationError(f"{labels.images[0].file_name} and the other images are in none of {places}; put them there")
 
 

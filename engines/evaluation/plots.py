@@ -16,7 +16,7 @@ from engines.evaluation.curves import GRID, Curves
 
 _COLOURS = ("#0b6bcb", "#e8590c", "#2b8a3e", "#9c36b5", "#c2255c", "#5c940d", "#495057", "#0b7285")
 _DASHES = ("solid", (0, (5, 2.5)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-_FAINT = "#dee2e6"
+_FAINT = "#ced4da"
 _DPI = 150
 _BARS = 20
 """Classes at most in a chart: the most frequent ones."""
@@ -68,8 +68,8 @@ def _curves(
     x, y = names
     _frame(axes, f"{y} by {x.lower()}, mean over classes, IoU 0.5", x, y)
     if len(measured) == 1:
-        for row in chosen(measured[0].curves):
-            axes.plot(GRID, row, color=_FAINT, linewidth=0.8, zorder=1)
+        for index, row in enumerate(chosen(measured[0].curves)):
+            axes.plot(GRID, row, color=_FAINT, linewidth=0.8, zorder=1, label="" if index else "each class")
     for index, each in enumerate(measured):
         mean = chosen(each.curves).mean(axis=0)
         colour, dashes = _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]
@@ -86,7 +86,7 @@ def _curves(
         if x == "Confidence":
             best = each.curves.operating_point
             axes.plot(GRID[best], mean[best], "o", color=colour, markersize=6, markeredgecolor="white")
-    figure.legend(loc="outside lower center", ncols=1 if len(measured) < 3 else 2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=1 if len(measured) <= 4 else 2, frameon=False)
     figure.savefig(path)
 
 
@@ -114,7 +114,7 @@ def _ap(measured: Sequence[Accuracy], path: Path) -> None:
         axes.bar_label(bars, texts, fontsize=8, padding=2, rotation=0 if len(measured) < 4 else 90)
     axes.set_xticks(range(len(stats)), ["AP", "AP50", "AP75", "small", "medium", "large"])
     _bare(axes)
-    figure.legend(loc="outside lower center", ncols=1 if len(measured) < 3 else 2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=1 if len(measured) <= 4 else 2, frameon=False)
     figure.savefig(path)
 
 
@@ -158,9 +158,9 @@ def _by_class(axes: Axes, each: Agreement) -> None:
     heights = [each.by_class[name] or 0 for name in names]
     bars = axes.barh(range(len(shown)), heights, color=_COLOURS[0], height=0.7)
     counts = [int(each.pairing.objects[place]) for place in shown]
-    texts = [f"{height:.3f} of {count}" for height, count in zip(heights, counts, strict=True)]
+    texts = [f"{height:.3f} ({count})" for height, count in zip(heights, counts, strict=True)]
     axes.bar_label(bars, texts, fontsize=8, padding=3)
-    axes.set_title("Agreement by class" + (f", the {_BARS} most frequent" if len(order) > _BARS else ""))
+    axes.set_title("Agreement by class (objects)" + (f", the {_BARS} most frequent" if len(order) > _BARS else ""))
     axes.set_yticks(range(len(shown)), names)
     axes.set_xlim(0, 1.25)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.evaluation.accuracy import Accuracy
-from engines.evaluation.agreement import Agreement
+from engines.evaluation.agreement import FAINT, Agreement
 from engines.evaluation.curves import GRID, Curves
 from engines.evaluation.dataset import Dataset
 from engines.evaluation.frames import Footage
@@ -55,7 +55,7 @@ def agreement_report(measured: Sequence[Agreement], reference: str, footage: Foo
         "frames": measured[0].frames,
         "reference": {"package": reference, "device": measured[0].reference_device},
         "confidence": measured[0].confidence,
-        "detection": _SETTINGS,
+        "detection": {**_SETTINGS, "confidence": FAINT * measured[0].confidence},
         "packages": [_agreement(each) for each in measured],
     }
 

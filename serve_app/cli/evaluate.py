@@ -193,9 +193,9 @@ def _print_accuracy(measured: Sequence[Accuracy]) -> None:
     for each in measured:
         stats = [each.scores.stats[name] for name in STATS[:6]]
         best = each.curves.operating_point
-        f1 = f"{each.curves.f1[:, best].mean():.3f} at {GRID[best]:.2f}"
-        rows.append([each.label, *("-" if value is None else f"{value:.4f}" for value in stats), f1])
-    _table(["package", *STATS[:6], "best F1"], rows)
+        f1 = f"{each.curves.f1[:, best].mean():.3f}", f"{GRID[best]:.3f}"
+        rows.append([each.label, *("-" if value is None else f"{value:.4f}" for value in stats), *f1])
+    _table(["package", *STATS[:6], "F1", "at"], rows)
 
 
 def _print_agreement(measured: Sequence[Agreement]) -> None:
@@ -216,9 +216,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # Where no terminal cuts lines off, a row is a line.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
