@@ -67,7 +67,12 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> UInt8Array:
     Raises:
         EvaluationError: it doesn't decode, or isn't of ``size``, width and height.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise EvaluationError(f"can't read {path} ({error.strerror}); replace it") from error
+    # Of a JPEG that is cut short cv2.imread gives the upper part, and grey below.
+    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
     if picture is None:
         raise EvaluationError(f"{path} does not decode; replace it")
     height, width = picture.shape[:2]

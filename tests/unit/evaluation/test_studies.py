@@ -229,3 +229,16 @@ def test_equal_aps_pass_any_gate(tmp_path: Path) -> None:
     assert ap_drops(measured, 0) == []
     assert [each.label for each in measured] == ["a", "b"]
     assert measured[0].unjudged == 0
+
+
+def test_what_is_not_installed_is_named(raysight: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    code, _, err = raysight("any", "--dataset", "any")
+    assert code == 2
+    assert err == "raysight: faster_coco_eval can't be imported; pip install 'raysight[evaluate]'\n"
+
+
+def test_help_tells_of_both_ways(raysight: Run) -> None:
+    code, shown, _ = raysight("--help")
+    assert code == 0
+    assert all(option in shown for option in ("--dataset", "--max-ap-drop", "--against", "--min-agreement"))
