@@ -25,6 +25,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tensorrt_rtx": ("engines/trt/**",),
     "pycuda": ("engines/trt/**",),
     "cuda": ("engines/trt/**",),
+    "faster_coco_eval": ("engines/evaluation/coco.py",),
     "onnxruntime": ("engines/onnx.py", "engines/package.py"),
 }
 """Packages that few files may know, and which."""
