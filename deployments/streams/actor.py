@@ -56,9 +56,18 @@ class StreamActor:
     """Decodes, asks the detector, draws, encodes and publishes one stream."""
 
     def __init__(
-        self, spec: StreamSpec, generation: int, policy: UrlPolicy, epoch: int, first_sequence: int, grant: Grant
+        self,
+        spec: StreamSpec,
+        generation: int,
+        policy: UrlPolicy,
+        epoch: int,
+        first_sequence: int,
+        grant: Grant,
+        notes: tuple[str, ...],
     ) -> None:
         configure_logging(spec.id)
+        if notes:
+            logger.info("%s", "; ".join(notes))
         self._grant = grant
         device = device_of(spec.id, os.listdir("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
         node = ray.get_runtime_context().get_node_id()

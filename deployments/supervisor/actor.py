@@ -207,13 +207,11 @@ class Supervisor:
             self._wait(stream_id, planned.notes[0])
             return
         self._waiting.pop(stream_id, None)
-        for note in planned.notes:
-            logger.info("stream %s %s", stream_id, note)
         self._epochs[stream_id] += 1
         memory = self._config.stream_memory_mb * 1024**2
         create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
-        life = (self._epochs[stream_id], self._sequences[stream_id], planned.grant)
-        actor = create.remote(entry.spec, entry.generation, self._policy, *life)
+        life = (self._epochs[stream_id], self._sequences[stream_id])
+        actor = create.remote(entry.spec, entry.generation, self._policy, *life, planned.grant, planned.notes)
         now = asyncio.get_running_loop().time()
         self._running[stream_id] = _Running(actor, entry.generation, planned.grant, now)
 

@@ -195,9 +195,13 @@ def _x264(form: tuple[Any, ...], bitrate: int) -> dict[str, Any]:
 
 
 def _nvenc(bitrate: int, device: int) -> dict[str, Any]:
-    """Settings of the codec context."""
-    options = {**_NVENC_OPTIONS, "gpu": str(device), "maxrate": str(bitrate), "bufsize": str(bitrate)}
-    return {"gop_size": _NVENC_GOP, "bit_rate": 0, "options": options}
+    """Settings of the codec context; without a bit rate, or the quality would not be constant."""
+    return {"gop_size": _NVENC_GOP, "bit_rate": 0, "options": nvenc_options(bitrate, device)}
+
+
+def nvenc_options(bitrate: int, device: int) -> dict[str, str]:
+    """FFmpeg's options of ``h264_nvenc`` on a CUDA device; ``bitrate`` is the cap, in bits a second."""
+    return {**_NVENC_OPTIONS, "gpu": str(device), "maxrate": str(bitrate), "bufsize": str(bitrate)}
 
 
 def _form(picture: AvPicture, codec: str) -> tuple[int, int, str, int, int, int, int]:
