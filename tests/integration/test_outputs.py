@@ -388,6 +388,7 @@ def test_a_place_on_nvenc_without_a_gpu_is_x264_and_said_once(tmp_path: Path, ca
         nv12: Any = picture.frame.reformat(format="nv12")
         to.write(index * FRAME, AvPicture(nv12), None)
     assert [status.encoder for status in to.statuses()] == ["libx264", "libx264"]
+    eventually(lambda: all(status.packets == 20 for status in to.statuses()), 60.0)
     to.close()
     assert [len(frames_of(path)) for path in paths] == [20, 20]
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

@@ -24,6 +24,10 @@ comes as planes, and is taken for decoded in software.)"""
 
 _PROBED = av.Codec("h264", "r")
 
+DEVICE_S = 15.0
+"""What the first CUDA context of a process may take, before the source counts as late: a driver that nobody used has to
+wake all of a node's GPUs first."""
+
 
 class Nvdec:
     """A stream's place on NVDEC, over all its connections.
@@ -37,8 +41,13 @@ class Nvdec:
 
     def __init__(self, device: int = 0) -> None:
         self._device = device
-        self._proven = False
+        self._tried: HWAccel | None = None
         self._given_up = False
+
+    @property
+    def delay_s(self) -> float:
+        """What `accel` may add to the time in which a source is opened."""
+        return 0.0 if self._given_up or self._tried is not None else DEVICE_S
 
     def accel(self, url: str, *, required: bool) -> HWAccel | None:
         """What `av.open` takes as ``hwaccel``; None for software. ``url`` is for messages only.
@@ -50,21 +59,17 @@ class Nvdec:
         """
         if self._given_up and not required:
             return None
-        if self._proven or self._works(url, required=required):
-            # The process's primary context, which all connections share: one of its own would be made for each.
-            return HWAccel("cuda", str(self._device), options={"primary_ctx": "1"})
-        return None
+        return self._new() if self._tried is not None or self._works(url, required=required) else None
 
     def lost(self) -> bool:
         """Whether the device that worked has gone since: asked where a source can't be opened, which may be why."""
-        self._proven = self._fault() is None
-        return not self._proven
+        return self._fault() is not None
 
     def give_up(self, why: str) -> None:
         """Decode in software from the next connection on."""
         if not self._given_up:
             logger.warning("decodes in software: %s", why)
-        self._given_up = True
+        self._given_up, self._tried = True, None
 
     def refused(self, url: str, codec: str, pixel_format: str, *, required: bool) -> None:
         """The decoder fell back to software by itself: the GPU can't decode this video.
@@ -81,22 +86,26 @@ class Nvdec:
 
     def _works(self, url: str, *, required: bool) -> bool:
         fault = self._fault()
-        self._proven = fault is None
         if fault is not None:
             why = f"NVDEC can't be used ({fault}): check NVIDIA's driver, and a container's capability 'video'"
             if required:
                 message = f"{place(url)}: {why}; or set source.hwaccel to auto or none."
                 raise StreamError(StreamErrorCode.HWACCEL_UNAVAILABLE, message)
             self.give_up(why)
-        return self._proven
+        return fault is None
 
     def _fault(self) -> str | None:
-        """What making a CUDA device raises; None where it can be made."""
+        """What making a CUDA device raises; None where it can be made, and then it is kept for the next connection."""
+        self._tried = None
         try:
-            HWAccel("cuda", str(self._device), options={"primary_ctx": "1"}).create(_PROBED)
+            self._tried = self._new().create(_PROBED)
         except (*ReadError, NotImplementedError) as error:
             return type(error).__name__
         return None
+
+    def _new(self) -> HWAccel:
+        """On the process's primary context, which all connections share: each would else make one of its own."""
+        return HWAccel("cuda", str(self._device), options={"primary_ctx": "1"})
 
 
 def decoder_name(codec: str, pixel_format: str, *, accelerated: bool) -> str:

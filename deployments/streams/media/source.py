@@ -110,7 +110,8 @@ class AvSource:
 
     def start(self) -> None:
         """Wait for the connection and the first picture."""
-        message = self._reader.get(time.monotonic() + self._open_timeout_s)
+        delay_s = self._nvdec.delay_s if self._nvdec is not None else 0.0
+        message = self._reader.get(time.monotonic() + self._open_timeout_s + delay_s)
         if message is None:
             raise self._late(errors.timed_out(self._spec.url))
         if not isinstance(message, Opened):
