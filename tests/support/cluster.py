@@ -107,10 +107,12 @@ def wait_until(done: Callable[[], bool], timeout_s: float = 40.0) -> None:
         pause.wait(0.2)
 
 
-def run_raysight(folder: Path, clip: Path, detector: dict[str, Any] | None = None) -> Iterator[Raysight]:
+def run_raysight(
+    folder: Path, clip: Path, detector: dict[str, Any] | None = None, resources: dict[str, int] | None = None
+) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
-    ``detector``: its ``args``, instead of those in ``serve_config.yaml``.
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``resources``: what Ray may hand out besides.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -126,6 +128,6 @@ def run_raysight(folder: Path, clip: Path, detector: dict[str, Any] | None = Non
     }
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
-    cluster = LocalCluster(path, Ports(free_port(), free_port()))
+    cluster = LocalCluster(path, Ports(free_port(), free_port()), resources=resources or {})
     with cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
         yield Raysight(cluster, api, media_root, output_root, config)
