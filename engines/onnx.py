@@ -81,17 +81,8 @@ class OnnxEngine:
         self._closed = False
         if max_batch_size is None:
             max_batch_size = 8 if self._lanes == 1 else 1
-        self._info = EngineInfo(
-            name=manifest.name,
-            family=manifest.family,
-            width=manifest.input.width,
-            height=manifest.input.height,
-            colour=manifest.input.colour,
-            class_names=manifest.class_names,
-            max_batch_size=max_batch_size if package.batch is None else package.batch,
-            device="cuda:0" if device == "cuda" else "cpu",
-            letterbox=manifest.input.letterbox,
-            pad=manifest.input.pad,
+        self._info = package.info(
+            max_batch_size if package.batch is None else package.batch, "cuda:0" if device == "cuda" else "cpu"
         )
         self._idle: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(self._lanes):  # a session each: the threads of one are shared by all that it runs at a time

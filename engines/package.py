@@ -14,7 +14,7 @@ from engines.errors import PackageError
 from engines.families import FAMILIES
 from engines.families.decoder import Decoder
 from engines.manifest import Manifest
-from engines.types import TensorSpec
+from engines.types import EngineInfo, TensorSpec
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
@@ -40,6 +40,22 @@ class ModelPackage:
     def model_path(self) -> Path:
         """The ONNX file."""
         return self.path / "model.onnx"
+
+    def info(self, max_batch_size: int, device: str) -> EngineInfo:
+        """What callers must know of an engine that has loaded this."""
+        declared = self.manifest.input
+        return EngineInfo(
+            name=self.manifest.name,
+            family=self.manifest.family,
+            width=declared.width,
+            height=declared.height,
+            colour=declared.colour,
+            class_names=self.manifest.class_names,
+            max_batch_size=max_batch_size,
+            device=device,
+            letterbox=declared.letterbox,
+            pad=declared.pad,
+        )
 
 
 def load_package(path: Path) -> ModelPackage:
