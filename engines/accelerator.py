@@ -1,7 +1,7 @@
 """What `PipelinedEngine` needs of an accelerator's library and of what runs the network on it.
 
 `engines.trt.cuda` implements the first over pycuda, `engines.trt.engine` and `engines.onnx_cuda` the second. All of it
-is made, used and freed by one thread. Every call may raise EngineDead: what a device does wrong, it does wrong for ever.
+is made, used and freed by one thread. Every call may raise EngineDead: a device that fails once fails for ever.
 """
 
 from __future__ import annotations

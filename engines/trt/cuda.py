@@ -7,9 +7,8 @@ everything. pycuda frees streams and events with their last reference, which the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ SYNC_WITHOUT_TIMING = 3
 """CU_EVENT_BLOCKING_SYNC, waiting threads sleep, and CU_EVENT_DISABLE_TIMING, which makes events cheaper."""
 
 INSTALL = "pip install 'raysight[tensorrt]'"
-
-logger = logging.getLogger(__name__)
 
 
 def load_driver() -> Any:
@@ -198,4 +195,3 @@ def _raw(wrapped: Any) -> Any:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
-

@@ -34,19 +34,17 @@ class Graph:
         # Other threads, such as those of a decoder, may allocate meanwhile: only this thread's calls are restricted.
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._check(NotCaptured, driver.cuStreamBeginCapture(self._stream, mode))
-        failure: Exception | None = None
         try:
             enqueue()
         except Exception as error:  # whatever it is, the capture must end before anything else may be done
-            failure = error
+            driver.cuStreamEndCapture(self._stream)
+            raise NotCaptured(f"it failed while it was captured: {error}") from error
         ended = driver.cuStreamEndCapture(self._stream)
-        if failure is not None:
-            raise NotCaptured(f"it failed while it was captured: {failure}") from failure
-        self._graph = self._check(NotCaptured, ended)
+        graph = self._check(NotCaptured, ended)
         try:
-            self._run = self._check(NotCaptured, driver.cuGraphInstantiate(self._graph, 0))
+            self._run = self._check(NotCaptured, driver.cuGraphInstantiate(graph, 0))
         finally:
-            driver.cuGraphDestroy(self._graph)  # what was instantiated needs it no more
+            driver.cuGraphDestroy(graph)  # what was instantiated needs it no more
         self._check(EngineDead, driver.cuGraphUpload(self._run, self._stream))
 
     def launch(self) -> None:

@@ -182,7 +182,7 @@ class FakeNetwork:
         return FakeRunner(self, batch, frames, outputs["output"])
 
     def close(self) -> None:
-        assert self.accelerator.broken or not self.accelerator.held["runner"], "the network was closed before its runners"
+        assert self.accelerator.broken or not self.accelerator.held["runner"], "closed before its runners"
         self.closed = True
 
 
