@@ -13,10 +13,17 @@ from pydantic import ValidationError
 from engines.errors import PackageError
 from engines.families import FAMILIES
 from engines.families.decoder import Decoder
+from engines.families.wrapped import FRAMES, Wrapped
 from engines.manifest import Manifest
 from engines.types import TensorSpec
 
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +58,11 @@ def load_package(path: Path) -> ModelPackage:
     try:
         manifest = _read_manifest(path / "manifest.json")
         session = _open_model(path / "model.onnx")
-        batch = _check_input([_spec(node) for node in session.get_inputs()], manifest)
+        inputs = [_spec(node) for node in session.get_inputs()]
+        batch = _check_input(inputs, manifest)
         outputs = _outputs(session, manifest)
-        decoder = FAMILIES[manifest.family].check(outputs, manifest)
+        family: type[Decoder] = FAMILIES[manifest.family] if manifest.built is None else Wrapped
+        decoder = family.check(outputs, manifest)
     except PackageError as error:
         raise PackageError(f"model package {path}: {error}") from error
     return ModelPackage(path, manifest, batch, outputs, decoder)
@@ -102,6 +111,9 @@ def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
 
 def _check_input(inputs: list[TensorSpec], manifest: Manifest) -> int | None:
     """Return the model's batch: 1, or None for any."""
+    if manifest.built is not None:
+        _check_frames(inputs, manifest)
+        return None
     declared = manifest.input
     seen = ", ".join(str(tensor) for tensor in inputs) or "none"
     if [tensor.name for tensor in inputs] != [declared.name]:
@@ -126,9 +138,24 @@ def _check_input(inputs: list[TensorSpec], manifest: Manifest) -> int | None:
     return tensor.shape[0]
 
 
+def _check_frames(inputs: list[TensorSpec], manifest: Manifest) -> None:
+    """Make sure that a wrapped network takes frames as they are, and any number of them."""
+    wanted = TensorSpec(FRAMES, "uint8", (None, manifest.input.height, manifest.input.width, 3))
+    if inputs != [wanted] or manifest.input.name != FRAMES:
+        raise PackageError(
+            f"manifest.json says built, with the input {manifest.input.name!r}, so the model takes {wanted} alone, but "
+            f"it has {', '.join(str(tensor) for tensor in inputs) or 'none'}; build the package again"
+        )
+
+
 def _outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> tuple[TensorSpec, ...]:
-    """Return the outputs with all but the batch known, finding out by one blank frame where the file doesn't say."""
+    """Return the outputs with all but the batch known, finding out by one blank frame where the file doesn't say.
+
+    Those of a wrapped network say all.
+    """
     outputs = tuple(_spec(node) for node in session.get_outputs())
+    if manifest.built is not None:
+        return outputs
     for output in outputs:
         if output.dtype != "float32":
             raise PackageError(f"the model has the output {output}, but must give float32; export it so")
