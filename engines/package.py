@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from engines.errors import PackageError
 from engines.families import FAMILIES
 from engines.families.decoder import Decoder
-from engines.families.wrapped import FRAMES, Wrapped
+from engines.families.wrapped import CLASSES, FRAMES, Wrapped
 from engines.manifest import Manifest
 from engines.types import TensorSpec
 
@@ -57,10 +57,9 @@ def load_package(path: Path) -> ModelPackage:
     """
     try:
         manifest = _read_manifest(path / "manifest.json")
-        session = _open_model(path / "model.onnx")
-        inputs = [_spec(node) for node in session.get_inputs()]
-        batch = _check_input(inputs, manifest)
-        outputs = _outputs(session, manifest)
+        session = open_model(path / "model.onnx")
+        batch = _check_input(inputs_of(session), manifest)
+        outputs = outputs_of(session, manifest.input.width, manifest.input.height)
         family: type[Decoder] = FAMILIES[manifest.family] if manifest.built is None else Wrapped
         decoder = family.check(outputs, manifest)
     except PackageError as error:
@@ -89,7 +88,12 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _open_model(path: Path) -> onnxruntime.InferenceSession:
+def open_model(path: Path) -> onnxruntime.InferenceSession:
+    """Open a model to look at its ends.
+
+    Raises:
+        PackageError: it isn't there, or ONNX Runtime can't load it.
+    """
     if not path.is_file():
         raise PackageError(f"{path.name} is missing; add the exported model")
     options = onnxruntime.SessionOptions()
@@ -102,6 +106,11 @@ def _open_model(path: Path) -> onnxruntime.InferenceSession:
         # ONNX Runtime's errors share no other base, and have line ends in them.
         reason = " ".join(str(error).split())
         raise PackageError(f"ONNX Runtime can't load {path.name} ({reason}); export the model again") from error
+
+
+def inputs_of(session: onnxruntime.InferenceSession) -> list[TensorSpec]:
+    """What the model says of its inputs."""
+    return [_spec(node) for node in session.get_inputs()]
 
 
 def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
@@ -148,27 +157,24 @@ def _check_frames(inputs: list[TensorSpec], manifest: Manifest) -> None:
         )
 
 
-def _outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> tuple[TensorSpec, ...]:
+def outputs_of(session: onnxruntime.InferenceSession, width: int, height: int) -> tuple[TensorSpec, ...]:
     """Return the outputs with all but the batch known, finding out by one blank frame where the file doesn't say.
 
-    Those of a wrapped network say all.
+    Raises:
+        PackageError: they aren't float32, but for the classes of a wrapped network, or the frame fails.
     """
     outputs = tuple(_spec(node) for node in session.get_outputs())
-    if manifest.built is not None:
-        return outputs
     for output in outputs:
-        if output.dtype != "float32":
+        if output.dtype != "float32" and (output.name, output.dtype) != (CLASSES, "int32"):
             raise PackageError(f"the model has the output {output}, but must give float32; export it so")
     if not any(None in output.shape[1:] or not output.shape for output in outputs):
         return outputs
-    blank = np.zeros((1, 3, manifest.input.height, manifest.input.width), np.float32)
     try:
-        arrays = session.run(None, {manifest.input.name: blank})
+        arrays = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, height, width), np.float32)})
     except Exception as error:
         reason = " ".join(str(error).split())
         raise PackageError(
-            f"the model can't run a frame of {manifest.input.width}x{manifest.input.height} ({reason}); "
-            "put a size that it takes in manifest.json"
+            f"the model can't run a frame of {width}x{height} ({reason}); put a size that it takes in manifest.json"
         ) from error
     return tuple(
         TensorSpec(output.name, output.dtype, (None, *array.shape[1:]))
