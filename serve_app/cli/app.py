@@ -7,10 +7,12 @@ import sys
 import typer
 
 from engines.errors import EngineError
+from serve_app.cli import build
 
 app = typer.Typer(name="raysight", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 engine = typer.Typer(no_args_is_help=True, help="Build, look at and measure model packages.")
 app.add_typer(engine, name="engine")
+engine.command()(build.build)
 
 
 @app.callback()
