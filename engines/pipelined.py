@@ -226,10 +226,11 @@ class _Slot:
         self._runners: dict[int, Runner] = {}
         shape = (info.max_batch_size, info.height, info.width, 3)
         with ExitStack() as undo:
-            self._frames = accelerator.pinned(shape, np.uint8)
-            undo.callback(self._frames.free)
+            # The device's memory first: a host that is asked for far too much may end the process before it refuses.
             self._device_frames = accelerator.memory(size_of(shape, np.uint8))
             undo.callback(self._device_frames.free)
+            self._frames = accelerator.pinned(shape, np.uint8)
+            undo.callback(self._frames.free)
             self.outputs: dict[str, Pinned] = {}
             self._device_outputs: dict[str, Memory] = {}
             for output in outputs:

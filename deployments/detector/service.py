@@ -26,9 +26,9 @@ from deployments.detector.lanes import Answer, Batch, lanes_of
 from deployments.detector.port import DetectReply, DetectRequest, InvalidFrame
 from deployments.detector.speed import BatchTimes
 from deployments.link.pictures import layout_of, shapes, unpacked
+from engines.choose import open_engine
 from engines.errors import EngineError
 from engines.fake import FakeEngine
-from engines.onnx import OnnxEngine
 from engines.package import load_package
 from engines.protocol import Engine, PipelinedEngine
 from engines.types import EngineInfo, UInt8Array
@@ -70,10 +70,15 @@ class _Staged:
 
 
 def load_engine(config: DetectorConfig) -> Engine:
-    """The engine that ``config`` names. Raises PackageError where its package doesn't fit."""
+    """The engine that ``config`` names, or the best of those that it allows.
+
+    Raises:
+        PackageError: its package doesn't fit.
+        EngineError: none of them can be used here; the message says why, for each.
+    """
     if config.engine == "fake":
         return FakeEngine(**config.fake.model_dump())
-    return OnnxEngine(load_package(config.package), threads=config.threads, device=config.device)
+    return open_engine(load_package(config.package), config.engines, config.threads)
 
 
 class DetectorService:

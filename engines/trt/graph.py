@@ -33,7 +33,11 @@ class Graph:
         self._stream = driver.CUstream(stream.handle)
         # Other threads, such as those of a decoder, may allocate meanwhile: only this thread's calls are restricted.
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        self._check(NotCaptured, driver.cuStreamBeginCapture(self._stream, mode))
+        try:
+            begun = driver.cuStreamBeginCapture(self._stream, mode)
+        except Exception as error:  # what it raises without the driver's library shares no other base
+            raise NotCaptured(f"cuda.bindings can't be used ({error})") from error
+        self._check(NotCaptured, begun)
         try:
             enqueue()
         except Exception as error:  # whatever it is, the capture must end before anything else may be done
