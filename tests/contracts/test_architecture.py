@@ -26,7 +26,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pycuda": ("engines/trt/**",),
     "cuda": ("engines/trt/**",),
     "faster_coco_eval": ("engines/evaluation/coco.py",),
-    "onnxruntime": ("engines/onnx.py", "engines/package.py"),
+    "onnxruntime": ("engines/onnx.py", "engines/onnx_cuda.py", "engines/package.py", "engines/building/trial.py"),
 }
 """Packages that few files may know, and which."""
 

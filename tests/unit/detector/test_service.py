@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from deployments.detector.config import DetectorConfig, DetectorSettings, FakeEngineConfig
+from deployments.detector.health import MAX_FAILURES
 from deployments.detector.port import DetectReply, DetectRequest, InvalidFrame
 from deployments.detector.service import (
-    MAX_FAILURES,
     WARM_BATCHES,
     Arrival,
     DetectorService,
