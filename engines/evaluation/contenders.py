@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engines.choose import open_engine
 from engines.errors import EvaluationError
-from engines.onnx import Device, OnnxEngine
 from engines.package import load_package
 from engines.protocol import Engine
+from engines.types import EngineName
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,10 @@ class Contender:
     open: Callable[[], Engine]
 
 
-def open_engine(path: Path, device: Device) -> Engine:
-    """Load a package on a device.
-
-    Raises:
-        EngineError: the package or the device can't be used.
-    """
-    return OnnxEngine(load_package(path), device=device)
-
-
-def contenders(paths: Sequence[Path], device: Device) -> list[Contender]:
+def contenders(paths: Sequence[Path], allowed: Sequence[EngineName]) -> list[Contender]:
     """Check packages and name them: by their manifests, or by their folders where those are called alike.
+
+    ``allowed``: the engines that may run them.
 
     Raises:
         EvaluationError: a package is there twice.
@@ -51,7 +45,7 @@ def contenders(paths: Sequence[Path], device: Device) -> list[Contender]:
     found = []
     for path in paths:
         manifest = load_package(path).manifest
-        found.append(Contender(manifest.name, path, manifest.class_names, _opener(path, device)))
+        found.append(Contender(manifest.name, path, manifest.class_names, _opener(path, allowed)))
     return distinct(found)
 
 
@@ -63,5 +57,5 @@ def distinct(found: Sequence[Contender]) -> list[Contender]:
     return [replace(each, label=label) for each, label in zip(found, labels, strict=True)]
 
 
-def _opener(path: Path, device: Device) -> Callable[[], Engine]:
-    return lambda: open_engine(path, device)
+def _opener(path: Path, allowed: Sequence[EngineName]) -> Callable[[], Engine]:
+    return lambda: open_engine(load_package(path), allowed)

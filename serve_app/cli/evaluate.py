@@ -6,13 +6,13 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engines.errors import EvaluationError
+from serve_app.cli.packages import Device, DeviceOption
 
 if TYPE_CHECKING:
     from engines.evaluation.accuracy import Accuracy, Progress
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 LABELS = "By labels"
 REFERENCE = "By another package"
 CONFIDENCE = 0.25
-
-
-class Device(StrEnum):
-    """Where engines run."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 Packages = Annotated[
@@ -70,7 +63,6 @@ MinAgreement = Annotated[
     typer.Option(min=0.0, max=1.0, rich_help_panel=REFERENCE, help="Exit with 1 if a package agrees less than this."),
 ]
 Output = Annotated[Path, typer.Option(help="The new folder for the JSON and PNG files.")]
-RunOn = Annotated[Device, typer.Option(help="Where the packages run.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take the first so many images or frames only.")]
 
 
@@ -84,7 +76,7 @@ def evaluate(
     confidence: Confidence = None,
     min_agreement: MinAgreement = None,
     output: Output = Path("evaluation"),
-    device: RunOn = Device.CPU,
+    device: DeviceOption = Device.AUTO,
     limit: Limit = None,
 ) -> None:
     """Measure how well model packages detect, one beside the other.
@@ -135,7 +127,7 @@ def _by_labels(
 
     if max_drop is not None and len(packages) < 2:
         raise EvaluationError("--max-ap-drop compares packages with the first; name at least two")
-    compared = contenders(packages, device.value)
+    compared = contenders(packages, device.allowed)
     dataset = open_dataset(root, annotations, limit)
     with _progress() as progress:
         measured = study_accuracy(compared, dataset, output, shlex.join(["raysight", *sys.argv[1:]]), progress)
@@ -159,7 +151,7 @@ def _by_reference(
     from engines.evaluation.gates import disagreements
     from engines.evaluation.studies import study_agreement
 
-    reference, *compared = contenders([against, *packages], device.value)
+    reference, *compared = contenders([against, *packages], device.allowed)
     footage = open_footage(images, limit)
     with _progress() as progress:
         command = shlex.join(["raysight", *sys.argv[1:]])

@@ -218,9 +218,9 @@ def test_all_packages_are_checked_before_the_first_runs(tmp_path: Path) -> None:
 def test_labels_tell_packages_apart(tmp_path: Path) -> None:
     one, two = package(tmp_path / "a" / "fp16", "x"), package(tmp_path / "b" / "fp16", "x")
     three = package(tmp_path / "b" / "fp32", "y")
-    assert [each.label for each in contenders([one, three], "cpu")] == ["x", "y"]
-    assert [each.label for each in contenders([two, package(tmp_path / "b" / "c", "x")], "cpu")] == ["fp16", "c"]
-    assert [each.label for each in distinct(contenders([one, two], "cpu"))] == [str(one), str(two)]
+    assert [each.label for each in contenders([one, three], ("cpu",))] == ["x", "y"]
+    assert [each.label for each in contenders([two, package(tmp_path / "b" / "c", "x")], ("cpu",))] == ["fp16", "c"]
+    assert [each.label for each in distinct(contenders([one, two], ("cpu",)))] == [str(one), str(two)]
 
 
 def test_equal_aps_pass_any_gate(tmp_path: Path) -> None:
