@@ -79,4 +79,4 @@ def test_nothing_loads_tensorrt_before_it_is_needed(module: str) -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    assert not loaded_with("serve_app.cli.app") & {"onnx", "onnxruntime", "numpy"}
+    assert not loaded_with("serve_app.cli.app") & {"onnx", "onnxruntime", "ray"}

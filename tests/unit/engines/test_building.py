@@ -55,8 +55,7 @@ class Silent:
 
     def started(self, phase: str, parent: str | None, steps: int) -> None: ...
 
-    def stepped(self, phase: str, step: int) -> bool:
-        return True
+    def stepped(self, phase: str, step: int) -> None: ...
 
     def finished(self, phase: str) -> None: ...
 

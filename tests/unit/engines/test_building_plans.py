@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import signal
 import sys
 from pathlib import Path
 
 import onnx
 import pytest
+from rich.console import Console
 
 from engines.building import target
 from engines.errors import EngineError, PackageError
 from engines.manifest import Precision
 from engines.models import DEFAULT_PACKAGE
+from engines.package import load_package
 from engines.trt import binding, device, plans
 from engines.trt.binding import Absent, Binding
-from engines.trt.builder import target_member
+from engines.trt.builder import PlanOptions, build_plan, target_member, timing_cache
 from engines.trt.device import ComputeCapability
 from engines.trt.plans import PlanFacts, find_plan, plans_of, write_plan
 from serve_app.cli.app import main
+from serve_app.cli.watching import Bars
 from tests.unit.engines.networks import CLASSES, LAYOUTS, network, yolov9
 
 SOME = PlanFacts("0" * 64, "tensorrt", "11.4.0.106", "9.0", 32, 8)
@@ -118,11 +123,11 @@ def test_the_plan_that_fits_is_found(tmp_path: Path) -> None:
     [
         (
             ("tensorrt_rtx", "11.4.0.106", "9.0"),
-            "for tensorrt_rtx 11.4.0.106 and a GPU of compute capability 9.0, only",
+            "for tensorrt_rtx 11.4.0.106 and a GPU of .* 9.0, only",
         ),
         (
             ("tensorrt", "11.5", "9.0"),
-            "no plan for tensorrt 11.5 .*only tensorrt 11.4.0.106 and compute capability 9.0;",
+            "no plan for tensorrt 11.5 .*only tensorrt 11.4.0.106 and .* 9.0;",
         ),
         (("tensorrt", "11.4.0.106", "8.0"), "capability 8.0, only tensorrt 11.4.0.106 and compute capability 9.0;"),
     ],
@@ -170,6 +175,63 @@ def test_every_fact_makes_another_key() -> None:
     assert len({SOME.key, *(each.key for each in others)}) == 7
 
 
+class _Interrupting:
+    """A user who presses Ctrl-C as soon as there is something to see."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def started(self, phase: str, parent: str | None, steps: int) -> None:
+        self.phases.append(phase)
+        if len(self.phases) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def stepped(self, phase: str, step: int) -> None: ...
+
+    def finished(self, phase: str) -> None: ...
+
+
+def test_ctrl_c_ends_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rtx, user = _rtx(), _Interrupting()
+    _raysight(monkeypatch, str(DEFAULT_PACKAGE), "--output", str(tmp_path / "built"), "--no-plan")
+    package = load_package(tmp_path / "built")
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(rtx, package, PlanOptions(32, ComputeCapability(8, 9)), user)
+    assert user.phases
+
+
+def test_what_was_measured_is_read_again_unless_it_is_foreign(tmp_path: Path) -> None:
+    trt, path = _rtx().trt, tmp_path / "timing.cache"
+    builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
+    for content in (None, b"something else"):
+        if content is not None:
+            path.write_bytes(content)
+        config = builder.create_builder_config()
+        cache = timing_cache(config, path)
+        assert bytes(cache.serialize())
+        path.write_bytes(cache.serialize())
+        assert timing_cache(builder.create_builder_config(), path) is not None
+
+
+def test_a_build_is_shown_as_it_goes_on() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with Bars(console) as bars:
+        bars.stage("Building a plan")
+        bars.started("Building engine", None, 4)
+        bars.started("Timing tactics", "Building engine", 2)
+        bars.stepped("Timing tactics", 0)
+        assert [task.description for task in bars.tasks] == [
+            "Building a plan",
+            "  Building engine",
+            "    Timing tactics",
+        ]
+        assert [(task.completed, task.total) for task in bars.tasks][1:] == [(0, 4), (1, 2)]
+        bars.finished("Timing tactics")
+        bars.finished("Building engine")
+        bars.stage("Trying it out")
+        assert [task.finished for task in bars.tasks] == [True, False]
+
+
 # What is there to build with.
 
 
@@ -205,7 +267,7 @@ def test_gpus_that_tensorrt_for_rtx_does_not_know_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["8", "sm89", "8.9.1", "", "8.x"])
 def test_what_is_no_compute_capability_is_refused(text: str) -> None:
-    with pytest.raises(EngineError, match="give it as 8.9"):
+    with pytest.raises(EngineError, match=r"give it as 8\.9"):
         ComputeCapability.parse(text)
 
 
