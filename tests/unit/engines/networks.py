@@ -156,6 +156,43 @@ def yolov9(seed: int = 0, width: int = 16, classes: int = CLASSES, branches: int
     return net
 
 
+def _attention(net: Network, tokens: str, width: int) -> str:
+    """One head over ``[B, T, width]``, then the sum with what went in, normalised."""
+    write, random = net.write, net.random
+    weights = [random.normal(0, width**-0.5, (width, width)).astype(np.float32) for _ in range(3)]
+    query, key, value = (write.node("MatMul", tokens, write.constant(each)) for each in weights)
+    products = write.node("MatMul", query, write.node("Transpose", key, perm=[0, 2, 1]))
+    seen = write.node("MatMul", write.node("Softmax", net.scaled(products, width**-0.5), axis=2), value)
+    ones = write.constant(np.ones(width, np.float32))
+    return write.node("LayerNormalization", write.node("Add", tokens, seen), ones, axis=-1)
+
+
+def _doubled(net: Network, tensor: str) -> str:
+    """Twice as wide and high, by sizes that are worked out from shapes in floats, as old exporters do."""
+    write = net.write
+    shape = write.node("Shape", tensor)
+    sides = write.cast(write.cut(shape, 0, 2, 4), TensorProto.FLOAT)
+    larger = write.cast(write.node("Floor", net.scaled(sides, 2, 2)), TensorProto.INT64)
+    sizes = write.node("Concat", write.cut(shape, 0, 0, 2), larger, axis=0)
+    return write.node("Resize", tensor, "", "", sizes, mode="nearest")
+
+
+def _transformer(net: Network) -> None:
+    """A small DETR: convolutions, a larger picture of them, attention, and a head for each query."""
+    write, width = net.write, _FEATURES
+    features = net.silu(net.conv("images", 3, width, 3, 16))
+    merged = net.conv(_doubled(net, features), width, width, 3, 2)
+    tokens = write.node("Transpose", write.reshape(merged, 0, width, (HEIGHT // 16) * (WIDTH // 16)), perm=[0, 2, 1])
+    for _ in range(2):
+        tokens = _attention(net, tokens, width)
+    head = net.random.normal(0, 1, (width, 4 + CLASSES)).astype(np.float32)
+    rows = write.node("MatMul", tokens, write.constant(head))
+    sides = net.scaled(write.node("Sigmoid", write.cut(rows, 2, 0, 4)), 1, 1, 0.3, 0.3)
+    count = (HEIGHT // 16) * (WIDTH // 16)
+    net.output(write.cut(rows, 2, 4, 4 + CLASSES), "pred_logits", count, CLASSES)
+    net.output(sides, "pred_boxes", count, 4)
+
+
 NETWORKS: dict[str, Any] = {
     "yolo": ("yolo", _yolo),
     "yolo with anchors": ("yolo", _yolo_anchors),
@@ -164,6 +201,7 @@ NETWORKS: dict[str, Any] = {
     "rtdetr": ("rtdetr", lambda net: add_detr(net, "pred_boxes", "pred_logits", CLASSES)),
     "rfdetr": ("rfdetr", lambda net: add_detr(net, "dets", "labels", CLASSES + 1)),
     "nanodet": ("nanodet", _nanodet),
+    "a transformer": ("rtdetr", _transformer),
 }
 
 
