@@ -23,6 +23,7 @@ _DTYPES = {
     "tensor(double)": "float64",
     "tensor(uint8)": "uint8",
     "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
 }
 
 

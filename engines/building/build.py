@@ -99,8 +99,8 @@ def build(order: Order, watcher: Watcher) -> Outcome:
         (folder / "model.onnx").write_bytes(wrapping.model.SerializeToString())
         (folder / "manifest.json").write_text(wrapping.manifest.model_dump_json(indent=2) + "\n")
         watcher.stage("Trying it out")
+        try_out(folder / "model.onnx", wrapping.manifest)
         package = load_package(folder)
-        try_out(package)
         plan = None if isinstance(target, str) else _plan(package, target, order.plan.timing_cache, watcher)
     return Outcome(
         order.output,

@@ -70,6 +70,11 @@ def describe(
     if family == AUTO:
         family = _only_family(outputs, source.name, size, names)
     scored = _class_counts(family, outputs, size)
+    if names is not None and scored and min(scored) > 0 and len(names) not in scored:
+        # Another number of names is what is wrong only where all else fits.
+        with_others = _manifest(family, source.name, size, [_GUESSED] * scored[0])
+        if not _fits(family, outputs, with_others):
+            FAMILIES[family].check(outputs, _manifest(family, source.name, size, names))
     classes = _class_names(scored, names, said.classes, listed(outputs))
     return _manifest(
         family, source.name, size, classes, said.name or path.stem, said.licence or metadata.get("license"), path.name
@@ -97,22 +102,31 @@ def _manifest(
 
 
 def _only_family(outputs: Sequence[TensorSpec], source: str, size: tuple[int, int], names: Sequence[str] | None) -> str:
-    fitting = []
-    for family, decoder in FAMILIES.items():
+    """The one family that the outputs fit; where classes are named, those that score so many come first."""
+    fitting: dict[str, set[int]] = {}
+    for family in FAMILIES:
         scored = _class_counts(family, outputs, size)
         for count in (len(names or "") or 80,) if scored is None else scored:
-            if not 1 <= count <= _MOST_CLASSES:
-                continue
-            try:
-                decoder.check(outputs, _manifest(family, source, size, [_GUESSED] * count))
-            except PackageError:
-                continue
-            fitting.append(family)
-            break
-    if len(fitting) != 1:
-        said = f"fit {' and '.join(fitting)}" if fitting else f"fit none of the families {', '.join(sorted(FAMILIES))}"
+            if 1 <= count <= _MOST_CLASSES and _fits(
+                family, outputs, _manifest(family, source, size, [_GUESSED] * count)
+            ):
+                fitting.setdefault(family, set()).add(count)
+    named = [family for family, scored in fitting.items() if names is not None and len(names) in scored]
+    families = named or list(fitting)
+    if len(families) != 1:
+        said = (
+            f"fit {' and '.join(families)}" if families else f"fit none of the families {', '.join(sorted(FAMILIES))}"
+        )
         raise PackageError(f"the outputs {listed(outputs)} {said}; say which the model is by --family")
-    return fitting[0]
+    return families[0]
+
+
+def _fits(family: str, outputs: Sequence[TensorSpec], manifest: Manifest) -> bool:
+    try:
+        FAMILIES[family].check(outputs, manifest)
+    except PackageError:
+        return False
+    return True
 
 
 def _class_counts(family: str, outputs: Sequence[TensorSpec], size: tuple[int, int]) -> tuple[int, ...] | None:
@@ -142,7 +156,6 @@ def _class_names(
     if scored and max(scored) < 1:
         raise PackageError(f"the model scores 0 classes in {seen}; export one that was trained on some")
     if names is not None:
-        # What fits no family is refused with more to say than that the names don't fit.
         if scored and len(names) not in scored:
             where = str(file) if file else "the model's metadata"
             raise PackageError(

@@ -111,6 +111,14 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def drop_empty_regions(graph: onnx.GraphProto) -> None:
+    """Leave out the region of a Resize where it is an empty constant, of which TensorRT complains."""
+    empty = {tensor.name for tensor in graph.initializer if 0 in tensor.dims}
+    for node in graph.node:
+        if node.op_type == "Resize" and len(node.input) > 1 and node.input[1] in empty:
+            node.input[1] = ""
+
+
 def prune(graph: onnx.GraphProto, outputs: list[str]) -> None:
     """Keep what ``outputs`` are computed from; an auxiliary branch goes, with its weights."""
     needed, kept = set(outputs), []

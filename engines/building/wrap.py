@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper
 
-from engines.building.graph import GraphWriter, prune
+from engines.building.graph import GraphWriter, drop_empty_regions, prune
 from engines.building.half import Conversion, to_half
 from engines.building.heads import Head, Outputs, attach, used
 from engines.building.source import Source
@@ -38,6 +38,7 @@ def wrap(source: Source, precision: Precision, max_batch: int, top_k: int) -> Wr
     model = onnx.ModelProto()
     model.CopyFrom(source.model)
     graph, spec = model.graph, source.manifest.input
+    drop_empty_regions(graph)
     prune(graph, used(source.decoder, [output.name for output in graph.output]))
     conversion = to_half(model) if precision == "fp16" else None
     compose.add_prefix_graph(graph, _NETWORK, inplace=True)

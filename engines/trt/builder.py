@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +28,8 @@ class Progress(Protocol):
         """A phase of so many steps begins."""
         ...
 
-    def stepped(self, phase: str, step: int) -> bool:
-        """A step is done. Returns whether to go on."""
+    def stepped(self, phase: str, step: int) -> None:
+        """A step is done."""
         ...
 
     def finished(self, phase: str) -> None:
@@ -71,13 +73,21 @@ def build_plan(binding: Binding, package: ModelPackage, options: PlanOptions, pr
     config = builder.create_builder_config()
     # Float32 is meant to be float32: TF32 has ten bits.
     config.clear_flag(trt.BuilderFlag.TF32)
-    config.progress_monitor = monitor = _monitor(trt, progress)
+    stop = threading.Event()
+    config.progress_monitor = monitor = _monitor(trt, progress, stop)
     config.add_optimization_profile(_profile(builder, package, options))
     if options.compute_capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(target_member(binding, options.compute_capability), 0)
-    cache = _timing_cache(config, options.timing_cache) if binding.needs_gpu_to_build else None
-    plan = builder.build_serialized_network(network, config)
+    cache = timing_cache(config, options.timing_cache) if binding.needs_gpu_to_build else None
+    # In a thread of its own, so that Ctrl-C reaches Python and not the inside of TensorRT.
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(builder.build_serialized_network, network, config)
+        try:
+            plan = building.result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
     del parser, monitor
     if plan is None:
         raise EngineError(f"{binding} can't build {package.path}: {complaints.summary()}")
@@ -128,7 +138,7 @@ def target_member(binding: Binding, wanted: ComputeCapability) -> Any:
     return target
 
 
-def _timing_cache(config: Any, path: Path | None) -> Any:
+def timing_cache(config: Any, path: Path | None) -> Any:
     """What earlier builds measured; an empty one where there is none, or it is of another TensorRT or GPU."""
     earlier = path.read_bytes() if path is not None and path.is_file() else b""
     cache = config.create_timing_cache(earlier)
@@ -139,7 +149,9 @@ def _timing_cache(config: Any, path: Path | None) -> Any:
     return cache
 
 
-def _monitor(trt: Any, progress: Progress) -> Any:
+def _monitor(trt: Any, progress: Progress, stop: threading.Event) -> Any:
+    """Tells ``progress`` how the build goes on, and TensorRT to end it at the next step after ``stop``."""
+
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -148,7 +160,8 @@ def _monitor(trt: Any, progress: Progress) -> Any:
             progress.started(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            return progress.stepped(phase_name, step)
+            progress.stepped(phase_name, step)
+            return not stop.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             progress.finished(phase_name)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 
 
 class Bars:
@@ -29,6 +29,11 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
+    @property
+    def tasks(self) -> list[Task]:
+        """What is shown, from above."""
+        return list(self._progress.tasks)
+
     def stage(self, what: str) -> None:
         """Another stage begins."""
         if self._stage is not None:
@@ -41,12 +46,11 @@ class Bars:
             depth = self._phases[parent][1] + 1 if parent in self._phases else 1
             self._phases[phase] = self._progress.add_task(f"{'  ' * depth}{phase}", total=steps), depth
 
-    def stepped(self, phase: str, step: int) -> bool:
+    def stepped(self, phase: str, step: int) -> None:
         """A step is done."""
         with self._lock:
             if phase in self._phases:
                 self._progress.update(self._phases[phase][0], completed=step + 1)
-        return True
 
     def finished(self, phase: str) -> None:
         """A phase is over, and its bar goes."""
