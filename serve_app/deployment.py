@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -14,8 +16,10 @@ from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import RayServeException
+from ray.serve.grpc_util import RayServegRPCContext
 
 from deployments.detector.port import DetectReply, DetectRequest
+from deployments.detector.scheduler import WAITING_DIRECT
 from deployments.errors import DetectorUnavailable, StreamNotFound, SupervisorUnavailable
 from deployments.names import APPLICATION, DEPLOYMENT
 from deployments.streams.events import EventBatch
@@ -27,18 +31,64 @@ from deployments.supervisor.actor import get_supervisor, stream_actor
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
+from serve_app.api.places import Places
 from serve_app.api.ports import DetectResult, NodeLoad
+from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.config import AppArgs
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
+
+FRAMES_AT_ONCE = 16
+"""Frames of one request that go to the Detector together; single images find as many places beside them."""
 
 ABSENT_WAIT_S = 0.5
 """How long to wait before looking again for the actor of a stream that does not run: the supervisor's own period."""
 
 
 class Ingress:
-    """Serves the API; everything it does is in `serve_app.api`."""
+    """Serves the API and, where ``grpc_options`` ask for it, the inference protocol over gRPC.
+
+    Everything it does is in `serve_app.api`. Serve's gRPC proxy calls the method of the same name as the protocol's,
+    with the message as bytes: see `serve_app.api.v2.servicer`.
+    """
+
+    app: FastAPI  # set by Serve
+
+    def __init__(self, args: AppArgs) -> None:
+        self._from_anywhere = args.grpc_from == "anywhere"
+
+    async def ServerLive(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """The process answers."""
+        return await self._rpc.call("ServerLive", request, grpc_context)
+
+    async def ServerReady(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """The detector answers."""
+        return await self._rpc.call("ServerReady", request, grpc_context)
+
+    async def ModelReady(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Requests of the model will be served."""
+        return await self._rpc.call("ModelReady", request, grpc_context)
+
+    async def ServerMetadata(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Name, version and extensions."""
+        return await self._rpc.call("ServerMetadata", request, grpc_context)
+
+    async def ModelMetadata(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Inputs and outputs of the model."""
+        return await self._rpc.call("ModelMetadata", request, grpc_context)
+
+    async def ModelConfig(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """The model's configuration."""
+        return await self._rpc.call("ModelConfig", request, grpc_context)
+
+    async def ModelInfer(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Find the objects in frames or images."""
+        return await self._rpc.call("ModelInfer", request, grpc_context)
+
+    @cached_property
+    def _rpc(self) -> InferenceRpc:
+        return InferenceRpc(self.app.state.ports.inference, from_anywhere=self._from_anywhere)
 
 
 def build_api(args: AppArgs) -> FastAPI:
@@ -133,6 +183,7 @@ class ClusterDetector:
     def __init__(self, streams: ClusterStreams) -> None:
         self._streams = streams
         self._handle: Any = serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
+        self._places = Places(WAITING_DIRECT - FRAMES_AT_ONCE)
 
     async def info(self) -> EngineInfo:
         info: EngineInfo = await self._ask(self._handle.info.remote())
@@ -152,6 +203,23 @@ class ClusterDetector:
         whole_s = time.monotonic() - started
         timing = {"wait": reply.wait_s * 1e3, "infer": reply.infer_s * 1e3, "whole": whole_s * 1e3}
         return DetectResult(boxes, info.class_names, timing)
+
+    async def detect_frames(
+        self, frames: Sequence[NDArray[np.uint8]], thresholds: Thresholds | None
+    ) -> list[Detections]:
+        requests = [DetectRequest(frame, thresholds) for frame in frames]
+        parts = [requests[at : at + FRAMES_AT_ONCE] for at in range(0, len(requests), FRAMES_AT_ONCE)]
+        try:
+            async with asyncio.timeout(DETECT_TIMEOUT_S):
+                replies = await asyncio.gather(*(self._detect_all(part) for part in parts))
+        except TimeoutError:
+            raise DetectorUnavailable(f"the frames were not inferred within {DETECT_TIMEOUT_S:g} s") from None
+        return [reply.detections for part in replies for reply in part]
+
+    async def _detect_all(self, requests: list[DetectRequest]) -> list[DetectReply]:
+        async with self._places.taken(len(requests)):
+            replies: list[DetectReply] = await self._ask(self._handle.detect_all.remote(requests))
+            return replies
 
     async def load(self) -> tuple[NodeLoad, ...]:
         node, engine_fps = await self._ask(self._handle.speed.remote())

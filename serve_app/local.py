@@ -42,6 +42,9 @@ POLL_S = 0.2
 REQUEST_TIMEOUT_S = 30.0
 """The dashboard answers within milliseconds, but for seconds not at all while a busy machine starts workers."""
 
+GRPC_MESSAGE_LIMIT = 64 * 2**20 + 64 * 2**10
+"""Longest message that Serve's gRPC port takes in: 2 GiB by default. The API refuses all above 64 MiB by itself."""
+
 STOP_TIMEOUT_S = 3.0
 """Ray's processes get this long to end by themselves."""
 
@@ -143,6 +146,7 @@ class LocalCluster:
             "RAY_AUTH_TOKEN": self.token,
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_LIMIT),
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
             "RAY_TMPDIR": str(self._folder),
             "TMPDIR": str(self._folder),  # what its processes leave behind goes with it

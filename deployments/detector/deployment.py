@@ -106,6 +106,13 @@ class Detector:
         self._start().offer(frame)
         return await frame.outcome
 
+    async def detect_all(self, requests: Sequence[DetectRequest]) -> list[DetectReply]:
+        """Find the objects in several frames, each as `detect` does; where one fails, the call does."""
+        batcher, frames = self._start(), [DirectFrame(request) for request in requests]
+        for frame in frames:
+            batcher.offer(frame)
+        return await asyncio.gather(*(frame.outcome for frame in frames))
+
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=MAX_LANES + 1)
     async def _batch(self, releases: list[Sequence[WaitingFrame]]) -> list[list[Outcome]]:
         (frames,) = releases  # an item is a whole release: see `deployments.detector.batching`

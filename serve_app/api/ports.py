@@ -6,6 +6,7 @@ Every method is awaited on the API's event loop and must be safe to call many ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -132,6 +133,15 @@ class Detector(Protocol):
         """Find objects in one image, uint8 ``[height, width, 3]``.
 
         ``thresholds`` None takes the detector's own.
+        """
+        ...
+
+    async def detect_frames(
+        self, frames: Sequence[NDArray[np.uint8]], thresholds: Thresholds | None
+    ) -> list[Detections]:
+        """Find objects in frames that are letterboxed already, uint8 ``[height, width, 3]`` as `EngineInfo` says.
+
+        Boxes are pixels of the frames as they are given.
         """
         ...
 

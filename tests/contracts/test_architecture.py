@@ -18,6 +18,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "ray": ("**/actor.py", "**/deployment.py", "serve_app/app.py", "deployments/telemetry.py"),
     "fastapi": ("serve_app/**",),
     "starlette": ("serve_app/**",),
+    "grpc": ("serve_app/api/v2/**", "serve_app/load_test/**"),
+    "google": ("serve_app/api/v2/**",),
     "av": ("deployments/streams/media/**",),
     "aiortc": ("deployments/streams/media/**",),
     "zmq": ("deployments/link/**",),

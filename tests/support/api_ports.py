@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,6 +220,12 @@ class MemoryDetector:
         box = np.array([[0, 0, width / 2, height]], np.float32)
         found = Detections(box, np.array([0.9], np.float32), np.array([0], np.int32))
         return DetectResult(found, ENGINE.class_names, {"whole": 3.5})
+
+    async def detect_frames(
+        self, frames: Sequence[NDArray[np.uint8]], thresholds: Thresholds | None
+    ) -> list[Detections]:
+        self._require()
+        return [(await self.detect(frame, thresholds)).detections for frame in frames]
 
     async def load(self) -> tuple[NodeLoad, ...]:
         self._require()

@@ -108,11 +108,16 @@ def wait_until(done: Callable[[], bool], timeout_s: float = 40.0) -> None:
 
 
 def run_raysight(
-    folder: Path, clip: Path, detector: dict[str, Any] | None = None, resources: dict[str, int] | None = None
+    folder: Path,
+    clip: Path,
+    detector: dict[str, Any] | None = None,
+    resources: dict[str, int] | None = None,
+    grpc_port: int | None = None,
 ) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
-    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``resources``: what Ray may hand out besides.
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``resources``: what Ray may hand out besides;
+    ``grpc_port``: for the inference protocol, which has none by default.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -126,6 +131,9 @@ def run_raysight(
         "output_root": str(output_root),
         "streams": {"stream_num_cpus": 0.02, "stream_memory_mb": 200},
     }
+    if grpc_port is not None:
+        functions = ["serve_app.api.v2.servicer:add_inference_service"]
+        config["grpc_options"] = {"port": grpc_port, "grpc_servicer_functions": functions}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     cluster = LocalCluster(path, Ports(free_port(), free_port()), resources=resources or {})

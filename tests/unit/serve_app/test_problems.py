@@ -148,7 +148,7 @@ def test_bodies_of_another_type(api: Api) -> None:
 
 
 def test_routes_that_are_not_there(api: Api) -> None:
-    for path in ("/v1", "/v2/streams", "/web/../pyproject.toml", "/v1/streams/", "/favicon.ico"):
+    for path in ("/v1", "/v3/streams", "/web/../pyproject.toml", "/v1/streams/", "/favicon.ico"):
         problem(api.call("GET", path), 404, "route_not_found")
     refused = api.call("DELETE", "/v1/streams")
     problem(refused, 405, "method_not_allowed")
