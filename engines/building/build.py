@@ -186,5 +186,7 @@ def _replacing(output: Path, force: bool) -> Iterator[Path]:
         if filled:
             output.rename(old)
         fresh.rename(output)
+    except OSError as error:
+        raise EngineError(f"can't write {output} ({error.strerror}); make room, or name another --output") from error
     finally:
         shutil.rmtree(room)

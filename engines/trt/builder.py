@@ -92,7 +92,7 @@ def build_plan(binding: Binding, package: ModelPackage, options: PlanOptions, pr
     if plan is None:
         raise EngineError(f"{binding} can't build {package.path}: {complaints.summary()}")
     if cache is not None and options.timing_cache is not None:
-        options.timing_cache.write_bytes(cache.serialize())
+        _keep(options.timing_cache, cache.serialize())
     return memoryview(plan)
 
 
@@ -147,6 +147,14 @@ def timing_cache(config: Any, path: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
+
+
+def _keep(path: Path, measured: Any) -> None:
+    try:
+        path.write_bytes(measured)
+    except OSError as error:
+        # The plan is what took the time; without this, only the next one takes as long.
+        _log.warning("can't keep what was measured in %s (%s)", path, error.strerror)
 
 
 def _monitor(trt: Any, progress: Progress, stop: threading.Event) -> Any:

@@ -15,7 +15,9 @@ class Bars:
 
     def __init__(self, console: Console | None = None) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console or Console(stderr=True), transient=True)
+        console = console or Console(stderr=True)
+        # Where nobody watches, not even an empty line.
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._lock = threading.Lock()
         self._phases: dict[str, tuple[TaskID, int]] = {}
         self._stage: TaskID | None = None

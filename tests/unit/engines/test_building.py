@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 import deployments.streams.media
 from engines.building.build import Order, PlanOrder, Wrap, add_plan, build
 from engines.building.describe import Description
-from engines.errors import PackageError
+from engines.errors import EngineError, PackageError
 from engines.manifest import Precision
 from engines.models import DEFAULT_PACKAGE
 from engines.onnx import OnnxEngine
@@ -215,7 +216,7 @@ def _refusal(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert stopped.value.code == 2
     assert said.out == ""
     assert sorted(folder.rglob("*")) == before
-    (line,) = said.err.strip().splitlines()
+    (line,) = said.err.splitlines()
     assert line.startswith("raysight: ")
     return line
 
@@ -421,6 +422,21 @@ def test_packages_are_refused_too(
 def test_a_package_that_was_not_built_gets_no_plan() -> None:
     with pytest.raises(PackageError, match="was exported; give --output"):
         add_plan(DEFAULT_PACKAGE, PlanOrder(), Silent())
+
+
+def test_a_full_disk_leaves_the_package_that_was_there(tmp_path: Path) -> None:
+    path, output = _saved(tmp_path, yolov9().model()), tmp_path / "built"
+    _built(path, output, "yolov9")
+    before = (output / "model.onnx").read_bytes()
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, largest[1]))
+    try:
+        with pytest.raises(EngineError, match=r"can't write .*; make room"):
+            build(Order(path, output, Wrap(), Description("yolov9"), PlanOrder("never"), force=True), Silent())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, largest)
+    assert (output / "model.onnx").read_bytes() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["built", "net.onnx"]
 
 
 @pytest.mark.parametrize(
