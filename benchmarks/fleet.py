@@ -69,7 +69,7 @@ def _measure(api: str, clip: str, args: argparse.Namespace) -> dict[str, Any]:
         print(json.dumps(steps[-1]), flush=True)
     capacity = call("GET", f"{api}/v1/capacity?fps={FPS}")
     return {
-        "model": model,
+        "model": {name: value for name, value in model.items() if name != "class_names"},
         "source": {"size": "1920x1080", "fps": FPS, "codec": "h264"},
         "nvdec_places": args.nvdec,
         "engine_fps": capacity["engine_fps"],
