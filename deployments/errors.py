@@ -29,6 +29,7 @@ class StreamErrorCode(StrEnum):
     STALLED = "stalled"
     ENDED = "ended"
     FORBIDDEN_ADDRESS = "forbidden_address"
+    HWACCEL_UNAVAILABLE = "hwaccel_unavailable"
 
 
 RETRYABLE = frozenset(
@@ -38,6 +39,7 @@ RETRYABLE = frozenset(
         StreamErrorCode.INVALID_DATA,
         StreamErrorCode.STALLED,
         StreamErrorCode.ENDED,
+        StreamErrorCode.HWACCEL_UNAVAILABLE,
     }
 )
 """Codes for which another try can help; the others wait for a change of the spec."""

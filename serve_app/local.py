@@ -111,6 +111,7 @@ class LocalCluster:
         config: path of a ``serve_config.yaml``.
         say: told about progress, a line at a time.
         num_cpus: CPUs that Ray may hand out; None for all there are.
+        resources: what else it may hand out, such as places on a GPU (`deployments.streams.hardware`).
         metrics_port: where Ray serves all metrics of the node to Prometheus.
         gcs_port: where programs join it, with `environment`.
     """
@@ -119,6 +120,7 @@ class LocalCluster:
     ports: Ports = field(default_factory=Ports)
     say: Callable[[str], None] = print
     num_cpus: int | None = None
+    resources: dict[str, int] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     metrics_port: int = field(default_factory=lambda: free_port())
     gcs_port: int = field(default_factory=lambda: free_port())
@@ -234,6 +236,7 @@ class LocalCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.ports.dashboard}",
             f"--temp-dir={self._folder}",
+            f"--resources={json.dumps(self.resources)}",
             "--disable-usage-stats",
             *cpus,
         ]

@@ -237,7 +237,8 @@ class Pipeline:
         self._time("letterbox", sent_at - started)
         budget_s = UNPACED_BUDGET_S if spec.source.unpaced else frame.decoded_at + STALE_AFTER_S - sent_at
         thresholds = Thresholds(spec.detect.confidence, spec.detect.iou)
-        request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s))
+        rows = letterbox.top, letterbox.inner_height
+        request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s), rows)
         return _Sent(frame, self._detector.submit(request), letterbox, engine)
 
     def _place(self, engine: EngineInfo) -> UInt8Array | None:

@@ -28,7 +28,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tensorrt_rtx": ("engines/trt/**",),
     "pycuda": ("engines/trt/**",),
     "cuda": ("engines/trt/**",),
-    "onnxruntime": ("engines/onnx.py", "engines/package.py"),
+    "faster_coco_eval": ("engines/evaluation/coco.py",),
+    "onnxruntime": ("engines/onnx.py", "engines/onnx_cuda.py", "engines/package.py", "engines/building/trial.py"),
 }
 """Packages that few files may know, and which."""
 

@@ -48,7 +48,7 @@ def jpeg(width: int, height: int) -> bytes:
 
 def test_a_file_is_probed(policy: UrlPolicy) -> None:
     make_clip(policy.media_root / "clip.mp4", audio=True, frames=10)
-    expected = SourceInfo(codec="h264", width=320, height=240, fps=25.0, audio_codec="aac")
+    expected = SourceInfo(codec="h264", width=320, height=240, fps=25.0, audio_codec="aac", decoder="h264")
     assert probe("file:clip.mp4", policy) == expected
 
 

@@ -97,7 +97,7 @@ class TestFiles:
     @pytest.mark.parametrize("codec", ["h264", "hevc", "mjpeg"])
     def test_every_frame_of_every_codec(self, policy: UrlPolicy, codec: str) -> None:
         with open_source(SourceSpec(url=f"file:{codec}.mp4", realtime=False), policy, Timeline()) as source:
-            assert source.info == SourceInfo(codec=codec, width=320, height=240, fps=25.0)
+            assert source.info == SourceInfo(codec=codec, width=320, height=240, fps=25.0, decoder=codec)
             items, error = to_the_end(source)
         assert error.code == "ended"
         assert [item.pts for item in items] == [3600 * n for n in range(50)]

@@ -108,12 +108,16 @@ def wait_until(done: Callable[[], bool], timeout_s: float = 40.0) -> None:
 
 
 def run_raysight(
-    folder: Path, clip: Path, detector: dict[str, Any] | None = None, grpc_port: int | None = None
+    folder: Path,
+    clip: Path,
+    detector: dict[str, Any] | None = None,
+    resources: dict[str, int] | None = None,
+    grpc_port: int | None = None,
 ) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
-    ``detector``: its ``args``, instead of those in ``serve_config.yaml``. ``grpc_port``: for the inference protocol,
-    which has none by default.
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``resources``: what Ray may hand out besides;
+    ``grpc_port``: for the inference protocol, which has none by default.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -132,6 +136,6 @@ def run_raysight(
         config["grpc_options"] = {"port": grpc_port, "grpc_servicer_functions": functions}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
-    cluster = LocalCluster(path, Ports(free_port(), free_port()))
+    cluster = LocalCluster(path, Ports(free_port(), free_port()), resources=resources or {})
     with cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
         yield Raysight(cluster, api, media_root, output_root, config)
