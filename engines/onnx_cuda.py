@@ -21,8 +21,8 @@ from engines.trt.cuda import Gpu
 PROVIDER = "CUDAExecutionProvider"
 
 CONVOLUTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1"}
-"""How cuDNN is to be used. YOLOv9-e in fp16 on an H100: 206 frames a second in batches of 16 and a second to warm up each
-batch size, against 192 and 7 s with ONNX Runtime's own choice, which tries all algorithms on channels that come first."""
+"""How cuDNN is to be used. YOLOv9-e in fp16 on an H100: 206 frames a second in batches of 16, and a second to warm up
+each batch size, against 192 and 7 s with ONNX Runtime's own choice, which tries all algorithms on channels first."""
 
 
 def cuda_missing() -> str:
