@@ -200,8 +200,14 @@ def _serve_config(path: str, config: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def measure(config: DetectorConfig, loads: list[Load], seconds: float, paths: Sequence[str] = PATHS) -> dict[str, Any]:
-    """Run everything and return the result."""
+def measure(
+    config: DetectorConfig,
+    loads: list[Load],
+    seconds: float,
+    paths: Sequence[str],
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run everything; ``keep`` gets the result so far after each row, so that what ends early has some."""
     engine = engine_alone(config, seconds)
     info: EngineInfo = engine["info"]
     rows = [
@@ -223,6 +229,13 @@ def measure(config: DetectorConfig, loads: list[Load], seconds: float, paths: Se
                 for load in loads:
                     rows.append(bench.measure(route, load, producing[load], engine["fps"]))
                     show(rows[-1])
+                    keep(_result(config, engine, producing, rows))
+
+
+def _result(
+    config: DetectorConfig, engine: dict[str, Any], producing: dict[Load, float], rows: list[Row]
+) -> dict[str, Any]:
+    info: EngineInfo = engine["info"]
     return {
         "engine": {
             "name": info.name,
@@ -288,9 +301,12 @@ def main() -> None:
     )
     loads = args.load or default_loads(len(os.sched_getaffinity(0)), quick=args.quick)
     print(f"{HEADINGS[0]:<15}" + "".join(f"{heading:>10}" for heading in HEADINGS[1:]))
-    result = measure(config, loads, 3.0 if args.quick else 5.0, args.path or PATHS)
-    if args.json is not None:
-        report.write(args.json, "benchmarks.serving", result)
+
+    def keep(result: dict[str, Any]) -> None:
+        if args.json is not None:
+            report.write(args.json, "benchmarks.serving", result)
+
+    measure(config, loads, 3.0 if args.quick else 5.0, args.path or PATHS, keep)
 
 
 if __name__ == "__main__":
