@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError
+from deployments.errors import ForbiddenAddress, InvalidSpec, Overloaded, StreamError
 from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec
@@ -134,6 +134,25 @@ def test_more_probes_than_children_take_turns(policy: UrlPolicy) -> None:
         return await asyncio.gather(*(sandbox.probe(spec, policy, 20) for _ in range(sandbox.MAX_CHILDREN + 2)))
 
     assert len(asyncio.run(scenario())) == sandbox.MAX_CHILDREN + 2
+
+
+def test_probes_that_hang_hold_up_no_image_and_only_so_many_wait(policy: UrlPolicy) -> None:
+    async def scenario(url: str) -> None:
+        spec = SourceSpec(url=url)
+        most = sandbox.MAX_CHILDREN + sandbox.MAX_WAITING_PROBES
+        hanging = [asyncio.create_task(sandbox.probe(spec, policy, 60)) for _ in range(most)]
+        await asyncio.sleep(0)  # all of them are in their places
+        with pytest.raises(Overloaded, match="8 probes"):
+            await sandbox.probe(spec, policy, 60)
+        assert (await sandbox.decode_image(jpeg(64, 48))).shape == (48, 64, 3)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        with pytest.raises(StreamError):  # there is room again
+            await sandbox.probe(SourceSpec(url="file:none.mp4"), policy, 20)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(asyncio.wait_for(scenario(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"), 40))
 
 
 def test_images_are_decoded() -> None:
