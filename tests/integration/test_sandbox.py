@@ -90,6 +90,23 @@ def test_a_child_reaches_a_server_with_its_credentials_and_never_shows_them(poli
     assert any(b"dXNlcjpzM2NyZXQ=" in request for request in requests), "the password has reached the server"
 
 
+def test_a_child_gets_the_secrets_of_path_and_query(policy: UrlPolicy) -> None:
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hear() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+
+        server = threading.Thread(target=hear)
+        server.start()
+        with pytest.raises(StreamError):
+            probe(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/user=a&password=s3cret?a=1;token=t0ken", policy)
+        server.join(5)
+    assert b"/user=a&password=s3cret?a=1;token=t0ken" in asked[0]
+
+
 def test_a_hanging_server_is_left_in_time(policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtsp://user:s3cret@127.0.0.1:{silent.getsockname()[1]}/x"

@@ -146,11 +146,10 @@ async def decode_image(data: bytes) -> UInt8Array:
 def _revealed(credentials: Credentials | None) -> dict[str, Any] | None:
     if credentials is None:
         return None
-    user, password = credentials.username, credentials.password
+    single = {name: getattr(credentials, name) for name in ("username", "password", "path", "parameters")}
     return {
-        "username": None if user is None else user.get_secret_value(),
-        "password": None if password is None else password.get_secret_value(),
-        "query": {name: value.get_secret_value() for name, value in credentials.query.items()},
+        **{name: None if secret is None else secret.get_secret_value() for name, secret in single.items()},
+        "query": {name: secret.get_secret_value() for name, secret in credentials.query.items()},
     }
 
 
