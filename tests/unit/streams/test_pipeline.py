@@ -447,6 +447,22 @@ def test_an_annotated_frame_waits_for_its_own_boxes(start: Start) -> None:
         np.testing.assert_array_equal(plain.to_array(64, 48), picture(number).to_array(64, 48))
 
 
+def test_a_single_look_at_a_stream_that_nobody_watches_shows_boxes_of_its_own_frame(start: Start) -> None:
+    rig = start(LocalDetector(fake_engine(fixed_ms=20)), video_delay_ms=5000)
+    rig.feed_each(3, published)
+    looks: list[list[list[int]]] = []
+
+    def look() -> None:
+        found = rig.pipeline.live.wait(None, 20)
+        assert found is not None
+        looks.append([[found[0].sequence], *found[1].xyxy.tolist()])
+
+    with started(look):
+        until(lambda: rig.pipeline.live.watched)
+        rig.feed()
+    assert looks == [[[3], box(3)]]
+
+
 def test_it_waits_no_longer_than_the_delay(start: Start) -> None:
     rig = start(video_delay_ms=150)
     rig.publisher.wants_annotated = True
