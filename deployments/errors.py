@@ -7,6 +7,7 @@ RaysightError                 message: one line, safe to show (no credentials), 
 ├── SpecConflict              the spec changed meanwhile: read it again
 ├── InvalidSpec               a spec that can't be used; `field` names the place
 ├── ForbiddenAddress          the URL policy or a media root forbids it
+├── Overloaded                too much of it at once: try again later
 ├── DetectorUnavailable       no replica answered in time
 └── SupervisorUnavailable     the supervisor is away: running streams go on, changes have to wait
 """
@@ -92,6 +93,10 @@ class InvalidSpec(RaysightError):
 
 class ForbiddenAddress(RaysightError):
     """The URL policy or a media root forbids the address."""
+
+
+class Overloaded(RaysightError):
+    """More of it is asked for at once than this process does."""
 
 
 class DetectorUnavailable(RaysightError):

@@ -20,6 +20,7 @@ from itertools import count
 from typing import Any
 
 import ray
+from pydantic import ValidationError
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
@@ -60,6 +61,7 @@ class Detector:
         self._ended: dict[str, asyncio.Event] = {}
         self._batcher: Batcher | None = None
         self._draining = False
+        self._configured = False
         self._loads: LoadExchange | None = None
         self._server = LinkServer(
             self._service.info,
@@ -74,8 +76,23 @@ class Detector:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take thresholds and batch limits over without a restart."""
-        self._service.settings = DetectorSettings.model_validate(user_config)
+        """Take thresholds and batch limits over without a restart.
+
+        Serve replaces a replica that raises here, in the end all of them, each with all of its streams: so a later
+        mistake leaves the settings as they are. At the start there are none to keep, and the deployment fails.
+
+        Raises:
+            ValueError: the first one can't be used; in one line.
+        """
+        try:
+            settings = DetectorSettings.model_validate(user_config)
+        except ValidationError as error:
+            message = f"the Detector's user_config can't be used: {_in_one_line(error)}"
+            if not self._configured:
+                raise ValueError(message) from None
+            logger.error("%s; the settings stay as they were", message)
+            return
+        self._service.settings, self._configured = settings, True
 
     async def info(self) -> EngineInfo:
         """What is loaded."""
@@ -179,6 +196,11 @@ class Detector:
             if not self._draining and _is_leaving():
                 self._draining = True
                 self._server.drain()
+
+
+def _in_one_line(error: ValidationError) -> str:
+    """Each field and what is wrong with it."""
+    return "; ".join(f"{'.'.join(map(str, found['loc'])) or 'it'}: {found['msg']}" for found in error.errors())
 
 
 def _node_address() -> str:

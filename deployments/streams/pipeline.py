@@ -311,9 +311,10 @@ class Pipeline:
     def _draw_and_encode(self, frame: Frame) -> None:
         publisher = self.publisher
         annotate = publisher is not None and publisher.wants_annotated
-        delay_s = self.spec.video_delay_ms / 1e3 if annotate or self.live.watched else 0.0
+        awaited = annotate or self.live.watched
+        delay_s = self.spec.video_delay_ms / 1e3 if awaited else 0.0
         detections = self._boxes.take(frame.sequence, frame.decoded_at + delay_s, time.monotonic)
-        self.live.show(frame, detections)
+        self.live.show(frame, detections, awaited=awaited)
         if publisher is None or not publisher.active:
             return
         started = time.monotonic()

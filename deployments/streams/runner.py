@@ -85,7 +85,7 @@ class StreamRunner:
             failed = self._state is StreamState.FAILED
         if old.source != spec.source or old.paused != spec.paused or failed:
             self.reconnect()
-        elif old.outputs != spec.outputs:
+        if old.outputs != spec.outputs:  # also where the source may stay away: an output that was taken out ends now
             with self._publishing:
                 if self._publisher is not None:
                     self._publisher.update(self.spec.outputs)

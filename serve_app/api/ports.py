@@ -151,7 +151,7 @@ class Detector(Protocol):
 
 
 class Media(Protocol):
-    """Looking into sources and images."""
+    """Looking into sources and images. Every method raises Overloaded where too many calls of it wait already."""
 
     async def probe(self, source: SourceSpec) -> SourceInfo:
         """What a source is, without starting a stream.

@@ -27,6 +27,7 @@ from deployments.errors import (
     DetectorUnavailable,
     ForbiddenAddress,
     InvalidSpec,
+    Overloaded,
     RaysightError,
     SpecConflict,
     StreamError,
@@ -96,6 +97,7 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     StreamExists: Kind(409, "stream_exists", "The id is taken"),
     SpecConflict: PRECONDITION_FAILED,
     ForbiddenAddress: FORBIDDEN_ADDRESS,
+    Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
     SupervisorUnavailable: Kind(503, "supervisor_unavailable", "Streams can't be changed or listed now"),
 }

@@ -181,6 +181,27 @@ def test_an_mp4_of_a_writer_that_was_killed_can_be_played(tmp_path: Path) -> Non
     assert len(frames_of(tmp_path / "cut.mp4")) >= 20
 
 
+def test_an_output_says_why_no_packets_come(tmp_path: Path) -> None:
+    to = publisher(OutputSpec(url=str(tmp_path / "a.mp4")), OutputSpec(url=str(tmp_path / "b.mp4"), gop_s=1.0))
+    narrow = pictures(2, 1, 33)
+    for number, picture in enumerate(narrow):
+        with pytest.raises(av.FFmpegError):
+            to.write(number * FRAME, picture, None)
+    since = 0.0
+    for status in to.statuses():  # each with an encoder of its own
+        assert status.last_error is not None
+        assert status.last_error.code == "codec_unsupported"
+        assert "1x33" in status.last_error.message
+        since = status.last_error.at
+    with pytest.raises(av.FFmpegError):
+        to.write(2 * FRAME, narrow[0], None)
+    again = to.statuses()[-1].last_error
+    assert again is not None
+    assert again.at == since
+    keep_writing(to, lambda: all(status.state == "online" for status in to.statuses()), start=3 * FRAME)
+    to.close()
+
+
 def test_hls_gives_a_playlist_whose_segments_hold_every_frame(tmp_path: Path) -> None:
     path = tmp_path / "live.m3u8"
     to = publisher(OutputSpec(url=str(path), gop_s=1.0))

@@ -101,10 +101,18 @@ class Publisher:
             if self._last_pts is not None and pts <= self._last_pts:
                 return
             self._last_pts = pts
+            failure: Exception | None = None
             for wish, group in self._groups.items():
                 picture = (annotated or plain) if wish.annotate else (plain or annotated)
                 if picture is not None and any(not output.failed for output in group.outputs):
-                    self._encode(wish, group, _of_av(picture), pts)
+                    try:
+                        self._encode(wish, group, _of_av(picture), pts)
+                    except ReadError as error:
+                        failure = failure or error
+                        for output in group.outputs:
+                            output.unencodable(_why_unencodable(picture))
+            if failure is not None:
+                raise failure
 
     def write_audio(self, item: AudioItem) -> None:
         """Send one packet of the source's sound as it is."""
@@ -191,6 +199,10 @@ class Publisher:
         }
         encoder = self._nvenc.encoder(picture, **how) if self._nvenc is not None else None
         return encoder or H264Encoder(picture, **how)
+
+
+def _why_unencodable(picture: Picture) -> str:
+    return f"Pictures of {picture.width}x{picture.height} can't be encoded as H.264: set the source to another size."
 
 
 def _status(output: Output, encoder: H264Encoder | None) -> OutputStatus:

@@ -14,6 +14,7 @@ from av.container import InputContainer
 
 from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.media import errors, handshake, options
+from deployments.streams.media.egress import Egress
 from deployments.streams.media.gpu import Nvdec, decoder_name
 from deployments.streams.media.items import AudioItem, Packet, Source, VideoItem
 from deployments.streams.media.pacing import Pacer
@@ -98,8 +99,9 @@ class AvSource:
         self._key_seen = False
         self._info: SourceInfo | None = None
         self._first: list[av.VideoFrame] = []
+        self._egress = Egress(policy.addresses, max(timeouts))
         self._reader = PacketReader(
-            lambda: _connect(spec, policy, timeouts, nvdec), spec.url, loop=spec.loop and self._is_file
+            lambda: _connect(spec, policy, timeouts, nvdec, self._egress), spec.url, loop=spec.loop and self._is_file
         )
         self._pacer = Pacer(self._reader.stopped)
 
@@ -161,6 +163,7 @@ class AvSource:
         """Leave the connection."""
         self._first = []
         self._reader.close()
+        self._egress.close()
 
     def __enter__(self) -> Self:
         return self
@@ -185,6 +188,8 @@ class AvSource:
         """The next packet; None when interrupted or too late."""
         while True:
             message = self._reader.get(deadline)
+            if self._egress.refusal is not None:
+                raise self._egress.refusal
             if isinstance(message, Opened):
                 self._begin(message)
             elif isinstance(message, Exception):
@@ -260,22 +265,39 @@ def _describe(opened: Opened, frame: av.VideoFrame) -> SourceInfo:
     )
 
 
-def _connect(spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None) -> InputContainer:
+def _connect(
+    spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None, egress: Egress
+) -> InputContainer:
     url = policy.check_source(join_credentials(spec.url, spec.credentials))
     scheme = spec.url.partition(":")[0].lower()
     settings = options.options(spec, scheme, timeouts)
     accel = nvdec.accel(url, required=spec.hwaccel == "cuda") if nvdec is not None else None
+    how: dict[str, Any] = {"timeout": timeouts, "hwaccel": accel, **_LENIENT}
     began = time.monotonic()
     try:
-        container: InputContainer = av.open(
-            url, "r", format=options.KINDS[scheme].forced, options=settings, timeout=timeouts, hwaccel=accel, **_LENIENT
-        )
-        return container
+        return _opened(url, options.KINDS[scheme].forced, settings, how)
     except errors.ReadError as error:
         if accel is not None and nvdec is not None and nvdec.lost():
-            return _connect(spec, policy, timeouts, nvdec)
+            return _connect(spec, policy, timeouts, nvdec, egress)
         if time.monotonic() - began >= timeouts[0]:
             raise errors.timed_out(url) from None  # RTSP calls an answer that never came "invalid data"
         if isinstance(error, OSError) and error.errno == errno.EIO and handshake.fails(url):
             raise errors.tls_failed(url) from None
+        if scheme not in ("http", "https") or not isinstance(error, errors.NOT_A_FORMAT):
+            raise
+    return _open_playlist(url, settings, how, egress)
+
+
+def _open_playlist(url: str, settings: dict[str, str], how: dict[str, Any], egress: Egress) -> InputContainer:
+    """Open what was none of the plain formats; raises what opening anything does where it is no playlist either."""
+    try:
+        return _opened(url, options.PLAYLIST, options.playlist_options(settings, egress.open()), how)
+    except errors.ReadError:
+        if egress.refusal is not None:
+            raise egress.refusal from None
         raise
+
+
+def _opened(url: str, form: str | None, settings: dict[str, str], how: dict[str, Any]) -> InputContainer:
+    container: InputContainer = av.open(url, "r", format=form, options=settings, **how)
+    return container

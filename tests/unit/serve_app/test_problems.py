@@ -13,6 +13,7 @@ from deployments.errors import (
     DetectorUnavailable,
     ForbiddenAddress,
     InvalidSpec,
+    Overloaded,
     RaysightError,
     SpecConflict,
     StreamError,
@@ -44,6 +45,7 @@ def test_every_error_has_a_code() -> None:
         (StreamExists("Taken."), 409, "stream_exists"),
         (SpecConflict("Changed."), 412, "precondition_failed"),
         (ForbiddenAddress("The host leads to a metadata address."), 403, "forbidden_address"),
+        (Overloaded("Too many probes."), 503, "overloaded"),
         (DetectorUnavailable("Nobody answered."), 503, "detector_unavailable"),
         *(
             (StreamError(code, "It broke."), 502, code.value)

@@ -342,6 +342,15 @@ def test_outputs_that_changed_while_the_source_was_away_are_followed(start: Star
     assert len(stream.media.publishers) == 1
 
 
+def test_an_output_that_was_taken_out_ends_though_the_new_source_stays_away(start: Start) -> None:
+    stream = start(HandFedSource(), REFUSED, backoffs=(Delays(), Delays(3600.0)), outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    stream.apply(source={"url": "rtsp://camera/2"}, outputs=[])
+    assert stream.media.publishers[0].outputs == ()
+    stream.until(StreamState.RECONNECTING)
+    assert stream.runner.status().outputs == ()
+
+
 def test_outputs_that_cannot_be_opened_are_tried_again(start: Start) -> None:
     stream = start(REFUSED, backoffs=(Delays(3600.0), Delays(3600.0)))
     stream.until(StreamState.RECONNECTING)
