@@ -25,7 +25,7 @@ from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
 from deployments.supervisor.config import SupervisorConfig
 from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
-from deployments.supervisor.registry import Entry, StreamRegistry
+from deployments.supervisor.registry import Entry, StreamRegistry, patch
 from deployments.telemetry import SupervisorTelemetry
 
 NAME = "supervisor"
@@ -110,10 +110,7 @@ class Supervisor:
     async def patch(self, stream_id: str, merge_patch: Mapping[str, Any], if_generation: int | None) -> StreamView:
         """Raises StreamNotFound, SpecConflict, InvalidSpec, ForbiddenAddress."""
         await self._adopted.wait()
-        generation = self._registry.get(stream_id).generation
-        spec = self._registry.merged(stream_id, merge_patch)
-        await self._check(spec)
-        return self._changed(self._registry.put(spec, generation if if_generation is None else if_generation)[0])
+        return self._changed(await patch(self._registry, stream_id, merge_patch, if_generation, self._check))
 
     async def get(self, stream_id: str) -> StreamView:
         """Raises StreamNotFound."""
