@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
@@ -27,6 +28,7 @@ from deployments.supervisor import keeper
 from deployments.supervisor.config import SupervisorConfig
 from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
 from deployments.supervisor.registry import Entry, StreamRegistry, patch
+from deployments.supervisor.room import shortage
 from deployments.telemetry import SupervisorTelemetry
 
 NAME = "supervisor"
@@ -87,6 +89,7 @@ class Supervisor:
         self._not_before: dict[str, float] = {}
         self._unplaced: set[str] = set()
         self._waiting: dict[str, LastError] = {}
+        self._free: list[Mapping[str, float]] = []
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
         self._wake = asyncio.Event()
@@ -181,6 +184,7 @@ class Supervisor:
                     self._adopted.set()
                 self._poll()
                 self._reconcile()
+                self._look_for_room()
                 self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._registry))
             except Exception:
                 logger.exception("a pass over the streams failed; the next one tries again")
@@ -301,6 +305,11 @@ class Supervisor:
             self._epochs[stream_id], self._sequences[stream_id] = stream.epoch, stream.sequence
         self._running = found
 
+    def _look_for_room(self) -> None:
+        """What each node has free, while an actor has not reported yet."""
+        if any(running.report is None for running in self._running.values()):
+            self._free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
+
     def _keep(self, entry: Entry, grant: Grant) -> None:
         stream_id = entry.spec.id
         keeper.keep(keeper.Kept(entry, self._epochs[stream_id], self._sequences[stream_id], grant))
@@ -320,13 +329,17 @@ class Supervisor:
         if running is None or running.report is None:
             known = self._epochs[entry.spec.id] > 0
             reason = "its actor ended and is started again" if known else "its actor is about to be started"
-            reason = "its actor starts, or waits for a node with room" if running else reason
+            reason = self._start_of(running) if running else reason
             waiting = self._waiting.get(entry.spec.id)
             reason = waiting.message if waiting else reason
             status = StreamStatus(generation=entry.generation, reason=reason, last_error=waiting)
         else:
             status = running.report.status.model_copy(update={"generation": entry.generation})
         return StreamView(spec=entry.spec, status=status)
+
+    def _start_of(self, running: _Running) -> str:
+        lack = shortage({**self._config.resources, **running.grant.resources}, self._free)
+        return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
 
 
 def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[Any]:
