@@ -21,8 +21,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +46,11 @@ REQUEST_TIMEOUT_S = 30.0
 
 GRPC_MESSAGE_LIMIT = 64 * 2**20 + 64 * 2**10
 """Longest message that Serve's gRPC port takes in: 2 GiB by default. The API refuses all above 64 MiB by itself."""
+
+END_STREAMS_TIMEOUT_S = 6.0
+"""The streams together get this long to finish their files and say goodbye to their servers."""
+
+DELETES_AT_ONCE = 32
 
 STOP_TIMEOUT_S = 3.0
 """Ray's processes get this long to end by themselves."""
@@ -81,6 +88,30 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def end_streams(api_url: str, timeout_s: float = END_STREAMS_TIMEOUT_S) -> None:
+    """Delete all streams, as far as that is done within ``timeout_s``; nothing where no API answers.
+
+    Of a family that is told to end, an output's relay is often faster than its actor, which would begin another file.
+    """
+    deadline = time.monotonic() + timeout_s
+
+    def ask(method: str, path: str) -> bytes:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return b""
+        with urllib.request.urlopen(urllib.request.Request(api_url + path, method=method), timeout=left) as response:
+            answer: bytes = response.read()
+            return answer
+
+    def delete(stream_id: str) -> None:
+        with suppress(OSError, HTTPException):
+            ask("DELETE", f"/v1/streams/{stream_id}")
+
+    with suppress(OSError, HTTPException, ValueError), ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
+        found = json.loads(ask("GET", "/v1/streams?limit=1000"))
+        list(threads.map(delete, [item["spec"]["id"] for item in found["items"]]))
 
 
 def _end_family(pid: int) -> None:
@@ -203,6 +234,7 @@ class LocalCluster:
     def stop(self) -> None:
         """End Ray and all that it started, and remove its folder."""
         if self._ray is not None:
+            end_streams(self.api_url)
             _end_family(self._ray.pid)
             self._ray.wait()
             self._ray = None

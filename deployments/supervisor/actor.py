@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
-from deployments.errors import StreamError, StreamErrorCode, StreamNotFound
+from deployments.errors import StreamError, StreamErrorCode, StreamNotFound, SupervisorUnavailable
 from deployments.names import NAMESPACE
 from deployments.streams.actor import Report, actor_name, stream_actor_class
 from deployments.streams.backoff import Backoff
@@ -23,9 +24,11 @@ from deployments.streams.hardware import NOTHING, Budget, Grant, plan
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
+from deployments.supervisor import keeper
 from deployments.supervisor.config import SupervisorConfig
 from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
-from deployments.supervisor.registry import Entry, StreamRegistry
+from deployments.supervisor.registry import Entry, StreamRegistry, patch
+from deployments.supervisor.room import shortage
 from deployments.telemetry import SupervisorTelemetry
 
 NAME = "supervisor"
@@ -36,8 +39,17 @@ PERIOD_S = 0.5
 POLL_TIMEOUT_S = 5.0
 """An actor that gives no report for this long is shown as it last was."""
 
+ADOPT_TIMEOUT_S = 2.0
+"""How long a restarted supervisor waits for all actors at once; who is silent is asked again with the others."""
+
+ADOPTION_PATIENCE_S = 4.0
+"""Longest wait of a call for the adoption; then the caller is told to try again."""
+
 DELETE_TIMEOUT_S = 10.0
 """A stream that has not stopped by then is killed."""
+
+UNSEEN_DELETE_TIMEOUT_S = 1.0
+"""The same of an actor that never reported: no node has had room for it yet, or it only just starts."""
 
 PLACE_PATIENCE_S = 60.0
 """How long an actor with a place on a GPU may wait for a node with room; then it starts without. A crowd of actors that
@@ -77,6 +89,7 @@ class Supervisor:
         self._not_before: dict[str, float] = {}
         self._unplaced: set[str] = set()
         self._waiting: dict[str, LastError] = {}
+        self._free: list[Mapping[str, float]] = []
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
         self._wake = asyncio.Event()
@@ -109,25 +122,22 @@ class Supervisor:
 
     async def patch(self, stream_id: str, merge_patch: Mapping[str, Any], if_generation: int | None) -> StreamView:
         """Raises StreamNotFound, SpecConflict, InvalidSpec, ForbiddenAddress."""
-        await self._adopted.wait()
-        generation = self._registry.get(stream_id).generation
-        spec = self._registry.merged(stream_id, merge_patch)
-        await self._check(spec)
-        return self._changed(self._registry.put(spec, generation if if_generation is None else if_generation)[0])
+        await self._adoption()
+        return self._changed(await patch(self._registry, stream_id, merge_patch, if_generation, self._check))
 
     async def get(self, stream_id: str) -> StreamView:
         """Raises StreamNotFound."""
-        await self._adopted.wait()
+        await self._adoption()
         return self._view(self._registry.get(stream_id))
 
     async def list(self) -> list[StreamView]:
         """Every stream, sorted by id."""
-        await self._adopted.wait()
+        await self._adoption()
         return [self._view(entry) for entry in sorted(self._registry, key=lambda entry: entry.spec.id)]
 
     async def restart(self, stream_id: str) -> StreamView:
         """Reconnect now. Raises StreamNotFound."""
-        await self._adopted.wait()
+        await self._adoption()
         entry = self._registry.get(stream_id)
         self._not_before.pop(stream_id, None)
         self._unplaced.discard(stream_id)
@@ -138,15 +148,24 @@ class Supervisor:
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:
         """Return once the stream's actor has ended, at most `DELETE_TIMEOUT_S` later. Raises StreamNotFound."""
-        await self._adopted.wait()
+        await self._adoption()
         self._registry.remove(stream_id, if_generation)
+        keeper.forget(stream_id)
         self._unplaced.discard(stream_id)
         self._waiting.pop(stream_id, None)
         await self._stop(stream_id)
 
+    async def _adoption(self) -> None:
+        """Return once all streams are known. Raises SupervisorUnavailable."""
+        try:
+            async with asyncio.timeout(ADOPTION_PATIENCE_S):
+                await self._adopted.wait()
+        except TimeoutError:
+            raise SupervisorUnavailable("the supervisor is finding its streams again: try again shortly") from None
+
     async def _check(self, spec: StreamSpec) -> None:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
-        await self._adopted.wait()
+        await self._adoption()
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
         with suppress(StreamError):
@@ -158,12 +177,14 @@ class Supervisor:
     # The loop -------------------------------------------------------------------------------------------------
 
     async def _loop(self) -> None:
-        await self._adopt()
-        self._adopted.set()
         while True:
             try:
+                if not self._adopted.is_set():
+                    await self._adopt()
+                    self._adopted.set()
                 self._poll()
                 self._reconcile()
+                self._look_for_room()
                 self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._registry))
             except Exception:
                 logger.exception("a pass over the streams failed; the next one tries again")
@@ -208,6 +229,7 @@ class Supervisor:
             return
         self._waiting.pop(stream_id, None)
         self._epochs[stream_id] += 1
+        self._keep(entry, planned.grant)
         memory = self._config.stream_memory_mb * 1024**2
         create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
         life = (self._epochs[stream_id], self._sequences[stream_id])
@@ -234,10 +256,11 @@ class Supervisor:
         if running is None or running.stopping:
             return
         running.stopping = True
+        timeout_s = DELETE_TIMEOUT_S if running.report is not None else UNSEEN_DELETE_TIMEOUT_S
         try:
-            await asyncio.wait_for(running.actor.stop.remote(), DELETE_TIMEOUT_S)
+            await asyncio.wait_for(running.actor.stop.remote(), timeout_s)
         except (TimeoutError, RayError):
-            logger.warning("stream %s did not stop within %g s: its actor is killed", stream_id, DELETE_TIMEOUT_S)
+            logger.warning("stream %s did not stop within %g s: its actor is killed", stream_id, timeout_s)
         ray.kill(running.actor, no_restart=True)
         self._remember_sequence(running, stream_id)
         if self._running.get(stream_id) is running:
@@ -250,9 +273,9 @@ class Supervisor:
             if running.alive and not running.stopping and (running.poll is None or running.poll.done()):
                 running.poll = asyncio.get_running_loop().create_task(self._ask(running))
 
-    async def _ask(self, running: _Running) -> None:
+    async def _ask(self, running: _Running, timeout_s: float = POLL_TIMEOUT_S) -> None:
         try:
-            report: Report = await asyncio.wait_for(running.actor.report.remote(), POLL_TIMEOUT_S)
+            report: Report = await asyncio.wait_for(running.actor.report.remote(), timeout_s)
         except TimeoutError:
             return  # not placed yet, or busy; shown as it last was
         except RayActorError:
@@ -265,28 +288,39 @@ class Supervisor:
                 backoff.healthy(asyncio.get_running_loop().time())
 
     async def _adopt(self) -> None:
-        """Take over actors that an earlier life of this supervisor started: their streams ran on."""
-        prefix = actor_name("")
-        for named in ray.util.list_named_actors(all_namespaces=True):
-            if named["namespace"] != NAMESPACE or not named["name"].startswith(prefix):
-                continue
-            actor = ray.get_actor(named["name"], NAMESPACE)
-            try:
-                report: Report = await asyncio.wait_for(actor.report.remote(), POLL_TIMEOUT_S)
-            except (TimeoutError, RayError):
-                ray.kill(actor, no_restart=True)
-                continue
-            stream_id, status = report.spec.id, report.status
-            self._registry.adopt(Entry(report.spec, status.generation))
-            self._epochs[stream_id] = status.epoch
-            now = asyncio.get_running_loop().time()
-            self._running[stream_id] = _Running(actor, status.generation, report.grant, now, report)
+        """Go on where an earlier life of this supervisor ended: its streams ran on, or wait for a node still."""
+        kept = await asyncio.to_thread(keeper.recall)
+        now = asyncio.get_running_loop().time()
+        found = {
+            # Generation 0, as which of them it follows is not known: one that stays silent is told again.
+            stream_id: _Running(actor, 0, kept[stream_id].grant if stream_id in kept else NOTHING, now)
+            for stream_id, actor in (await asyncio.to_thread(_stream_actors)).items()
+        }
+        await asyncio.gather(*(self._ask(running, ADOPT_TIMEOUT_S) for running in found.values()))
+        for running in found.values():
+            if running.report is not None:
+                running.generation, running.grant = running.report.status.generation, running.report.grant
+        for stream_id, stream in kept.items():
+            self._registry.adopt(stream.entry)
+            self._epochs[stream_id], self._sequences[stream_id] = stream.epoch, stream.sequence
+        self._running = found
+
+    def _look_for_room(self) -> None:
+        """What each node has free, while an actor has not reported yet."""
+        if any(running.report is None for running in self._running.values()):
+            self._free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
+
+    def _keep(self, entry: Entry, grant: Grant) -> None:
+        stream_id = entry.spec.id
+        keeper.keep(keeper.Kept(entry, self._epochs[stream_id], self._sequences[stream_id], grant))
 
     def _remember_sequence(self, running: _Running, stream_id: str) -> None:
         seen = running.report.next_sequence if running.report is not None else self._sequences[stream_id]
         self._sequences[stream_id] = max(self._sequences[stream_id], seen) + SEQUENCE_MARGIN
 
     def _changed(self, entry: Entry) -> StreamView:
+        running = self._running.get(entry.spec.id)
+        self._keep(entry, running.grant if running is not None else NOTHING)
         self._wake.set()
         return self._view(entry)
 
@@ -295,13 +329,17 @@ class Supervisor:
         if running is None or running.report is None:
             known = self._epochs[entry.spec.id] > 0
             reason = "its actor ended and is started again" if known else "its actor is about to be started"
-            reason = "its actor starts, or waits for a node with room" if running else reason
+            reason = self._start_of(running) if running else reason
             waiting = self._waiting.get(entry.spec.id)
             reason = waiting.message if waiting else reason
             status = StreamStatus(generation=entry.generation, reason=reason, last_error=waiting)
         else:
             status = running.report.status.model_copy(update={"generation": entry.generation})
         return StreamView(spec=entry.spec, status=status)
+
+    def _start_of(self, running: _Running) -> str:
+        lack = shortage({**self._config.resources, **running.grant.resources}, self._free)
+        return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
 
 
 def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[Any]:
@@ -318,6 +356,16 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[A
     )
     actor: ActorHandle[Any] = options.remote(config, policy)
     return actor
+
+
+def _stream_actors() -> dict[str, ActorHandle[Any]]:
+    """Every stream's actor by stream id, those that wait for a node included."""
+    prefix, found = actor_name(""), {}
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE and named["name"].startswith(prefix):
+            with suppress(ValueError):  # it ended meanwhile
+                found[named["name"].removeprefix(prefix)] = ray.get_actor(named["name"], NAMESPACE)
+    return found
 
 
 def stream_actor(stream_id: str) -> ActorHandle[Any]:

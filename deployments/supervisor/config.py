@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.supervisor.room import CPU, MEMORY
+
 
 class SupervisorConfig(BaseModel):
-    """Resources by which Ray places stream actors."""
+    """Resources by which Ray places stream actors.
+
+    The defaults let 30 streams fit on two cores beside the detector (0.5) and the API (0.1). They say how many streams
+    a node may hold, not what one takes: that depends on its video.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stream_num_cpus: float = Field(
-        default=0.1, gt=0, description="CPUs of one stream's actor; 0 would let Ray pack without limit."
+        default=0.03, gt=0, description="CPUs of one stream's actor; 0 would let Ray pack without limit."
     )
-    stream_memory_mb: int = Field(default=400, ge=100, description="Memory of one stream's actor, MiB.")
+    stream_memory_mb: int = Field(default=200, ge=100, description="Memory of one stream's actor, MiB.")
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """By Ray's names."""
+        return {CPU: self.stream_num_cpus, MEMORY: float(self.stream_memory_mb * 1024**2)}

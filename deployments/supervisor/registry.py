@@ -7,7 +7,7 @@ stay the same, so that nobody can send them elsewhere.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -89,6 +89,28 @@ class StreamRegistry:
         entry = Entry(spec, generation)
         self._entries[spec.id] = entry
         return entry
+
+
+async def patch(
+    registry: StreamRegistry,
+    stream_id: str,
+    merge_patch: Mapping[str, Any],
+    if_generation: int | None,
+    check: Callable[[StreamSpec], Awaitable[None]],
+) -> Entry:
+    """Merge, ``check`` and store; what another change overtook during the check is merged again.
+
+    Raises StreamNotFound, InvalidSpec, SpecConflict where ``if_generation`` is another, and what ``check`` does.
+    """
+    while True:
+        found = registry.get(stream_id)
+        _require_generation(stream_id, found, if_generation)
+        spec = registry.merged(stream_id, merge_patch)
+        await check(spec)
+        try:
+            return registry.put(spec, found.generation)[0]
+        except SpecConflict:
+            continue
 
 
 def _require_generation(stream_id: str, entry: Entry | None, wanted: int | None) -> None:

@@ -81,7 +81,7 @@ async function showSystem() {
       byId("capacity"),
       capacity.fits === null
         ? "not measured yet"
-        : `room for ${capacity.free} more of ${capacity.fits} streams at ${capacity.fps} fps`,
+        : `${capacity.streams} online, room for ${capacity.free} more at ${capacity.fps} fps`,
     );
   } catch (error) {
     if (!(error instanceof Problem)) throw error;

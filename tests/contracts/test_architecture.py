@@ -15,7 +15,13 @@ LAYERS = ("engines", "deployments", "serve_app")
 """Lowest first: a layer may import itself and those before it."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
-    "ray": ("**/actor.py", "**/deployment.py", "serve_app/app.py", "deployments/telemetry.py"),
+    "ray": (
+        "**/actor.py",
+        "**/deployment.py",
+        "serve_app/app.py",
+        "deployments/telemetry.py",
+        "deployments/supervisor/keeper.py",
+    ),
     "fastapi": ("serve_app/**",),
     "starlette": ("serve_app/**",),
     "grpc": ("serve_app/api/v2/**", "serve_app/load_test/**"),

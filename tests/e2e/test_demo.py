@@ -10,10 +10,13 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import av
+import httpx
 import psutil
 import pytest
 
 from serve_app.local import free_port
+from tests.support.cluster import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,14 +62,28 @@ def test_the_demo_ends_by_itself_and_says_what_it_found() -> None:
 def test_ctrl_c_stops_everything() -> None:
     demo = start_demo()
     assert demo.stdout is not None
+    api, name = "", f"ctrl-c-{os.getpid()}"
     for line in demo.stdout:
+        if found := re.search(r"API +(http\S+/v1/streams)", line):
+            api = found[1]
         if "Ctrl-C" in line:
             break
+    record = {"source": {"url": "testsrc://?fps=10&size=320x240"}, "outputs": [{"url": f"file:{name}.mp4"}]}
+    httpx.put(f"{api}/recorded", json=record, timeout=30).raise_for_status()
+    wait_until(lambda: any(o["packets"] > 20 for o in httpx.get(f"{api}/recorded").json()["status"]["outputs"]))
     started = family(demo)
     assert any("raylet" in process.name() for process in started)
     os.killpg(demo.pid, signal.SIGINT)
     demo.communicate(timeout=60)
     assert psutil.wait_procs(started, timeout=10)[1] == []
+    files = sorted((ROOT / "recordings").glob(f"{name}*"))
+    try:
+        assert len(files) == 1, files  # no second one was begun
+        with av.open(files[0]) as recorded:
+            assert sum(1 for _ in recorded.decode(video=0)) > 15
+    finally:
+        for file in files:
+            file.unlink()
 
 
 def test_a_taken_port_is_named_with_the_way_out() -> None:

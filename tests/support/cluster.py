@@ -129,7 +129,6 @@ def run_raysight(
     config["applications"][1]["args"] = {
         "media_root": str(media_root),
         "output_root": str(output_root),
-        "streams": {"stream_num_cpus": 0.02, "stream_memory_mb": 200},
     }
     if grpc_port is not None:
         functions = ["serve_app.api.v2.servicer:add_inference_service"]

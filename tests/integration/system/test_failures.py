@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -161,6 +163,50 @@ def test_a_killed_supervisor_finds_its_streams_again(raysight: Raysight) -> None
     assert (after["epoch"], after["restarts"]) == (before["epoch"], 0)
     raysight.put("second", GOOD)
     raysight.wait("second", online)
+
+
+@pytest.mark.timeout(180)
+def test_streams_that_wait_say_for_what_and_survive_the_supervisor(raysight: Raysight, camera: RtspServer) -> None:
+    raysight.put("placed", GOOD)
+    epoch = raysight.wait("placed", online)["epoch"]
+    detector, api = raysight.config["applications"]
+    greedy = {**api, "args": {**api["args"], "streams": {"stream_num_cpus": 999}}}
+    try:
+        raysight.cluster.deploy({**raysight.config, "applications": [detector, greedy]})
+        raysight.put("crowd", GOOD)
+        lack = "no node has 999 CPUs free: see streams.stream_num_cpus"
+        raysight.wait("crowd", lambda s: s["state"] == "pending" and lack in s["reason"])
+        raysight.put("no-gpu", {"source": {"url": camera.url("street"), "hwaccel": "cuda"}})
+        raysight.put("no-gpu", {"source": {"url": camera.url("street"), "hwaccel": "cuda"}, "labels": {"site": "a"}})
+    finally:
+        raysight.cluster.deploy(raysight.config)
+    (supervisor,) = raysight.processes("ray::Supervisor")
+    supervisor.kill()
+    psutil.wait_procs([supervisor], timeout=10)
+
+    def listed() -> bool:
+        answer = raysight.api.get("/v1/streams", timeout=10)
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200 and [
+            (item["spec"]["id"], item["status"]["generation"]) for item in answer.json()["items"]
+        ] == [("crowd", 1), ("no-gpu", 2), ("placed", 1)]
+
+    wait_until(listed, timeout_s=20)
+    assert raysight.status("placed")["epoch"] == epoch
+    started = time.monotonic()
+    assert raysight.api.delete("/v1/streams/crowd").status_code == 204
+    assert time.monotonic() - started < 5  # nothing runs that would have to end
+    raysight.api.patch("/v1/streams/no-gpu", json={"source": {"hwaccel": "none"}}).raise_for_status()
+    raysight.wait("no-gpu", online)  # with the password that was kept
+
+
+def test_parallel_patches_all_count(raysight: Raysight) -> None:
+    raysight.put("good", GOOD)
+    with ThreadPoolExecutor(8) as threads:
+        patches = [{"labels": {f"label-{number}": "set"}} for number in range(8)]
+        answers = list(threads.map(lambda patch: raysight.api.patch("/v1/streams/good", json=patch), patches))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert len(raysight.view("good")["spec"]["labels"]) == 8
 
 
 @pytest.mark.timeout(180)
