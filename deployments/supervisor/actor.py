@@ -93,15 +93,10 @@ class Supervisor:
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
         self._wake = asyncio.Event()
-        self._loop_task: asyncio.Task[None] | None = None
 
-        # Ray calls a restarted actor's constructor and nothing else: the actor itself has to go on from there.
-        ray.get_runtime_context().current_actor.begin.remote()
-
-    async def begin(self) -> None:
-        """Adopt the actors of an earlier life, then reconcile for ever."""
-        if self._loop_task is None:
-            self._loop_task = asyncio.create_task(self._loop())
+        # Ray calls a restarted actor's constructor, on the event loop, and nothing else. A call to itself from here
+        # is lost where Ray takes long to tell it that it lives.
+        self._loop_task = asyncio.get_running_loop().create_task(self._loop())
 
     async def configure(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
         """What holds for actors that start from now on: a redeployed API brings its own."""
