@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from deployments.detector.port import DetectReply, DetectRequest
-from deployments.errors import DetectorUnavailable, StreamNotFound, SupervisorUnavailable
-from deployments.names import APPLICATION, DEPLOYMENT
+from deployments.errors import DetectorUnavailable, ModelNotFound, StreamNotFound, SupervisorUnavailable
+from deployments.models.folders import package_folder
+from deployments.models.versions import ModelState
+from deployments.names import DEFAULT_MODEL, DEPLOYMENT, application_of
 from deployments.streams.events import EventBatch
 from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
@@ -29,6 +32,7 @@ from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
 from serve_app.api.ports import DetectResult, NodeLoad
 from serve_app.config import AppArgs
+from serve_app.loads import node_loads
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
@@ -48,7 +52,7 @@ def build_api(args: AppArgs) -> FastAPI:
     streams = ClusterStreams(args, policy)
     return create_api(
         streams,
-        ClusterDetector(streams),
+        ClusterDetector(streams, args.models_root),
         SandboxMedia(policy),
         version=version("raysight"),
         allowed_hosts=args.allowed_hosts,
@@ -64,30 +68,30 @@ class ClusterStreams:
         self._actors: dict[str, ActorHandle[Any]] = {}
 
     async def create(self, spec: StreamSpec) -> StreamView:
-        view: StreamView = await self._ask("create", spec)
+        view: StreamView = await self.ask("create", spec)
         return view
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
-        answer: tuple[StreamView, bool] = await self._ask("put", spec, if_generation)
+        answer: tuple[StreamView, bool] = await self.ask("put", spec, if_generation)
         return answer
 
     async def patch(self, stream_id: str, merge_patch: dict[str, Any], if_generation: int | None) -> StreamView:
-        view: StreamView = await self._ask("patch", stream_id, merge_patch, if_generation)
+        view: StreamView = await self.ask("patch", stream_id, merge_patch, if_generation)
         return view
 
     async def get(self, stream_id: str) -> StreamView:
-        view: StreamView = await self._ask("get", stream_id)
+        view: StreamView = await self.ask("get", stream_id)
         return view
 
     async def list(self) -> list[StreamView]:
-        views: list[StreamView] = await self._ask("list")
+        views: list[StreamView] = await self.ask("list")
         return views
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:
-        await self._ask("delete", stream_id, if_generation)
+        await self.ask("delete", stream_id, if_generation)
 
     async def restart(self, stream_id: str) -> StreamView:
-        view: StreamView = await self._ask("restart", stream_id)
+        view: StreamView = await self.ask("restart", stream_id)
         return view
 
     async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
@@ -100,7 +104,8 @@ class ClusterStreams:
         picture: JpegPicture | None = await self._ask_stream(stream_id, "picture", annotated, newer_than, timeout_s)
         return picture
 
-    async def _ask(self, method: str, *args: Any) -> Any:
+    async def ask(self, method: str, *args: Any) -> Any:
+        """What the supervisor answers; raises what it raises."""
         try:
             return await getattr(self._supervisor, method).remote(*args)
         except RayTaskError as error:
@@ -128,36 +133,66 @@ class ClusterStreams:
 
 
 class ClusterDetector:
-    """`serve_app.api.ports.Detector` over the Detector's handle."""
+    """`serve_app.api.ports.Detector` over the Detectors' handles, and what their replicas told the supervisor."""
 
-    def __init__(self, streams: ClusterStreams) -> None:
+    def __init__(self, streams: ClusterStreams, models_root: Path | None) -> None:
         self._streams = streams
-        self._handle: Any = serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
+        self._models_root = models_root
+        self._handles: dict[str, Any] = {DEFAULT_MODEL: _handle(DEFAULT_MODEL)}
 
-    async def info(self) -> EngineInfo:
-        info: EngineInfo = await self._ask(self._handle.info.remote())
+    async def models(self) -> tuple[ModelState, ...]:
+        states: tuple[ModelState, ...] = await self._streams.ask("models")
+        if not states:
+            raise DetectorUnavailable("no Detector replica has told what it runs yet: try again shortly")
+        return states
+
+    async def swap(self, model: str, package: str) -> ModelState:
+        folder = package_folder(self._models_root, package)
+        state: ModelState = await self._streams.ask("swap_model", model, str(folder))
+        return state
+
+    async def info(self, model: str = DEFAULT_MODEL) -> EngineInfo:
+        handle = await self._handle_of(model)
+        info: EngineInfo = await self._ask(handle.info.remote())
         return info
 
-    async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
+    async def detect(
+        self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None, model: str = DEFAULT_MODEL
+    ) -> DetectResult:
         started = time.monotonic()
-        info = await self.info()
+        info = await self.info(model)
         height, width = image_bgr.shape[:2]
         letterbox = Letterbox.fit(width, height, info.width, info.height, info.letterbox, info.pad)
         image = await asyncio.to_thread(letterbox.apply, image_bgr)
         if info.colour == "rgb":
             image = np.ascontiguousarray(image[..., ::-1])
-        reply: DetectReply = await self._ask(self._handle.detect.remote(DetectRequest(image, thresholds)))
+        handle = await self._handle_of(model)
+        reply: DetectReply = await self._ask(handle.detect.remote(DetectRequest(image, thresholds), info))
         found = reply.detections
         boxes = Detections(letterbox.undo(found.xyxy), found.confidence, found.class_id)
         whole_s = time.monotonic() - started
         timing = {"wait": reply.wait_s * 1e3, "infer": reply.infer_s * 1e3, "whole": whole_s * 1e3}
         return DetectResult(boxes, info.class_names, timing)
 
-    async def load(self) -> tuple[NodeLoad, ...]:
-        node, engine_fps = await self._ask(self._handle.speed.remote())
-        views = [view for view in await self._streams.list() if view.status.online]
-        used = sum(min(v.status.fps.get("decoded", 0.0), v.spec.detect.max_fps or float("inf")) for v in views)
-        return (NodeLoad(node, engine_fps, used, len(views)),)
+    async def load(self, model: str = DEFAULT_MODEL) -> tuple[NodeLoad, ...]:
+        return node_loads(await self._state(model), await self._streams.list())
+
+    async def _state(self, model: str) -> ModelState:
+        states = await self.models()
+        for state in states:
+            if state.name == model:
+                return state
+        if model == DEFAULT_MODEL:
+            raise DetectorUnavailable("no Detector replica has told what it runs yet: try again shortly")
+        known = ", ".join(state.name for state in states)
+        raise ModelNotFound(f"no replica runs a model {model!r}; there are: {known}")
+
+    async def _handle_of(self, model: str) -> Any:
+        """Asking the handle of an application that isn't there would end by its time limit only."""
+        if model not in self._handles:
+            await self._state(model)
+            self._handles[model] = _handle(model)
+        return self._handles[model]
 
     async def _ask(self, response: Any) -> Any:
         try:
@@ -166,9 +201,15 @@ class ClusterDetector:
             response.cancel()
             raise DetectorUnavailable(f"no Detector replica answered within {DETECT_TIMEOUT_S:g} s") from None
         except RayTaskError as error:
+            if isinstance(error.cause, DetectorUnavailable):
+                raise error.cause from None
             raise DetectorUnavailable("the Detector failed on this image") from error
         except (RayServeException, RayActorError) as error:
             raise DetectorUnavailable("the Detector is not there yet, or no more: try again shortly") from error
+
+
+def _handle(model: str) -> Any:
+    return serve.get_deployment_handle(DEPLOYMENT, app_name=application_of(model))
 
 
 class SandboxMedia:

@@ -55,7 +55,8 @@ class StreamActor:
         configure_logging(spec.id)
         node = ray.get_runtime_context().get_node_id()
         self._telemetry = StreamTelemetry(spec.id, node)
-        self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to))
+        self._model = spec.detect.model
+        self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to, self._model))
         self._runner = StreamRunner(
             spec,
             generation,
@@ -76,6 +77,10 @@ class StreamActor:
     def apply(self, spec: StreamSpec, generation: int) -> None:
         """Follow a changed spec."""
         self._runner.apply(spec, generation)
+        model = self._runner.spec.detect.model
+        if model != self._model:
+            self._model = model
+            self._detector.reattach()
 
     @ray.method(concurrency_group="control")
     def reconnect(self) -> None:
@@ -85,7 +90,10 @@ class StreamActor:
     @ray.method(concurrency_group="control")
     def report(self) -> Report:
         """Spec, status and sequence, for the supervisor."""
-        return Report(self._runner.spec, self._runner.status(), self._runner.pipeline.next_sequence)
+        status = self._runner.status()
+        if status.online and status.reason is None:
+            status = status.model_copy(update={"reason": self._detector.trouble})
+        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence)
 
     @ray.method(concurrency_group="control")
     def stop(self) -> StreamStatus:

@@ -14,8 +14,12 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
-from deployments.errors import StreamError, StreamNotFound
-from deployments.names import NAMESPACE
+from deployments.errors import InvalidSpec, StreamError, StreamNotFound
+from deployments.models.actor import declared_models
+from deployments.models.desk import ModelDesk
+from deployments.models.versions import ModelState, Order, Version
+from deployments.models.versions import Report as ModelReport
+from deployments.names import DEFAULT_MODEL, NAMESPACE, SUPERVISOR
 from deployments.streams.actor import Report, actor_name, stream_actor_class
 from deployments.streams.backoff import Backoff
 from deployments.streams.media import test_pattern
@@ -25,8 +29,6 @@ from deployments.supervisor.config import SupervisorConfig
 from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
 from deployments.supervisor.registry import Entry, StreamRegistry
 from deployments.telemetry import SupervisorTelemetry
-
-NAME = "supervisor"
 
 PERIOD_S = 0.5
 """How old a shown status may be, and how soon a dead actor is noticed."""
@@ -62,6 +64,7 @@ class Supervisor:
         self._config = config
         self._policy = policy
         self._registry = StreamRegistry()
+        self._models = ModelDesk()
         self._running: dict[str, _Running] = {}
         self._epochs: Counter[str] = Counter()
         self._sequences: Counter[str] = Counter()
@@ -134,6 +137,7 @@ class Supervisor:
     async def _check(self, spec: StreamSpec) -> None:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
         await self._adopted.wait()
+        await self._check_model(spec)
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
         with suppress(StreamError):
@@ -141,6 +145,34 @@ class Supervisor:
         for output in spec.outputs:
             with suppress(StreamError):
                 await asyncio.to_thread(self._policy.check_output, output.url)
+
+    async def _check_model(self, spec: StreamSpec) -> None:
+        """Refuse a model that there is not; one that a stream has already may be away, and the default one comes."""
+        model = spec.detect.model
+        had = {entry.spec.detect.model for entry in self._registry if entry.spec.id == spec.id}
+        known = {state.name for state in self._models.states()} | {DEFAULT_MODEL} | had
+        if model not in known:
+            known |= await asyncio.to_thread(declared_models)
+        if model not in known:
+            raise InvalidSpec("detect.model", f"there is no model {model!r}; there are: {', '.join(sorted(known))}")
+
+    # What replicas of the detectors call, and the API of them -------------------------------------------------
+
+    async def follow_model(self, report: ModelReport, wait_s: float) -> Order | None:
+        """Take a replica's report; returns what it is to do, after ``wait_s`` at most."""
+        return await self._models.follow(report, wait_s)
+
+    async def wanted_model(self, model: str, configured: str) -> Version | None:
+        """What a replica that starts should run instead of the package that its ``args`` name."""
+        return self._models.wanted(model, configured)
+
+    async def models(self) -> tuple[ModelState, ...]:
+        """The models that replicas run, by name."""
+        return self._models.states()
+
+    async def swap_model(self, model: str, package: str) -> ModelState:
+        """Raises ModelNotFound, SwapInProgress, PackageRefused, DetectorUnavailable."""
+        return await self._models.swap(model, package)
 
     # The loop -------------------------------------------------------------------------------------------------
 
@@ -271,7 +303,7 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[A
     """The cluster's supervisor, started where there is none yet."""
     create: Any = ray.remote(Supervisor)
     options = create.options(
-        name=NAME,
+        name=SUPERVISOR,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve_app.api import detect, live, streams, system
+from serve_app.api import detect, live, models, streams, system
 from serve_app.api.dependencies import Ports
 from serve_app.api.openapi import describe
 from serve_app.api.pages import pages_router
@@ -72,7 +72,7 @@ def create_api(
         lifespan=_lifespan,
     )
     app.state.ports = Ports(streams_port, detector, media, Viewers(streams_port, viewer_limit))
-    for router in (streams.router, live.router, detect.router, system.router, pages_router()):
+    for router in (streams.router, live.router, detect.router, models.router, system.router, pages_router()):
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(UnexpectedErrors)

@@ -17,6 +17,7 @@ from deployments.detector.config import DetectorConfig
 from deployments.detector.deployment import Detector, build_detector
 from deployments.detector.port import DetectRequest
 from deployments.detector.service import DetectorService
+from deployments.detector.serving import Release
 from engines.fake import FakeEngine
 
 
@@ -75,9 +76,10 @@ def test_a_step_of_the_wall_clock_delays_no_batch(monkeypatch: pytest.MonkeyPatc
     )
     service = DetectorService(lambda: FakeEngine(width=64, height=48), stuck_after_s=5.0)
     replica: Any = Detector.__new__(Detector)  # a replica without its Ray: what a batch needs of it
-    replica._service, replica._telemetry = service, SimpleNamespace(batch=lambda outcomes: None)
+    replica._telemetry = SimpleNamespace(batch=lambda outcomes: None)
     image = np.zeros((48, 64, 3), np.uint8)
-    release = [SimpleNamespace(request=DetectRequest(image, None), arrived_at=time.monotonic()) for _ in range(3)]
+    frames: Any = [SimpleNamespace(request=DetectRequest(image, None), arrived_at=time.monotonic()) for _ in range(3)]
+    release = Release(service, frames)
 
     async def batches() -> list[int]:
         return [len(await asyncio.wait_for(replica._batch(release), 10)) for _ in range(3)]
