@@ -16,6 +16,7 @@ import httpx
 import psutil
 import yaml
 
+from deployments.names import application_of
 from serve_app.local import LocalCluster, Ports, free_port
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
@@ -107,10 +108,16 @@ def wait_until(done: Callable[[], bool], timeout_s: float = 40.0) -> None:
         pause.wait(0.2)
 
 
-def run_raysight(folder: Path, clip: Path, detector: dict[str, Any] | None = None) -> Iterator[Raysight]:
+def run_raysight(
+    folder: Path,
+    clip: Path,
+    detector: dict[str, Any] | None = None,
+    further: dict[str, dict[str, Any]] | None = None,
+    models_root: Path | None = None,
+) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
-    ``detector``: its ``args``, instead of those in ``serve_config.yaml``.
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``further``: those of further models.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -123,7 +130,17 @@ def run_raysight(folder: Path, clip: Path, detector: dict[str, Any] | None = Non
         "media_root": str(media_root),
         "output_root": str(output_root),
         "streams": {"stream_num_cpus": 0.02, "stream_memory_mb": 200},
+        "models_root": None if models_root is None else str(models_root),
     }
+    for model, args in (further or {}).items():
+        config["applications"].append(
+            {
+                "name": application_of(model),
+                "route_prefix": None,
+                "import_path": "deployments.detector.deployment:build_detector",
+                "args": args,
+            }
+        )
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     cluster = LocalCluster(path, Ports(free_port(), free_port()))
