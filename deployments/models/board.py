@@ -47,6 +47,7 @@ class _Model:
     configured: str
     wanted: Version | None = None
     trial: Version | None = None
+    last: int = 0  # number of the newest version, wanted or not
     reports: dict[str, tuple[float, Report]] = field(default_factory=dict)
 
     def fresh(self, now: float) -> list[Report]:
@@ -73,6 +74,7 @@ class ModelBoard:
         newest = 0 if model.wanted is None else model.wanted.number
         if report.configured == model.configured and running.number > newest:
             model.wanted = running  # it was wanted before this board began
+        model.last = max(model.last, running.number)
         model.reports[report.replica] = now, report
         model.reports = {name: told for name, told in model.reports.items() if now - told[0] < FORGET_S}
 
@@ -99,8 +101,8 @@ class ModelBoard:
             raise SwapInProgress(f"model {model!r} is being swapped already: wait until that has ended")
         if not known.fresh(now):
             raise DetectorUnavailable(f"no replica of model {model!r} runs now: try again once one does")
-        newest = 0 if known.wanted is None else known.wanted.number
-        known.trial = Version(max(unix_ms, newest + 1), package)
+        known.last = max(unix_ms, known.last + 1)
+        known.trial = Version(known.last, package)
         return known.trial
 
     def verdict(self, model: str, version: Version, now: float) -> Verdict | Refusal:
