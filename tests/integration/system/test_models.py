@@ -199,3 +199,20 @@ def test_a_redeployment_with_another_package_wins_and_one_without_changes_nothin
     wait_until(lambda: models.model()["package"] == str(models.root / "larger"))
     for camera in CAMERAS:
         wait_until(lambda camera=camera: models.labels(camera) == {"large-a", "large-b"}, 20)  # type: ignore[misc]
+
+
+@pytest.mark.long
+def test_a_stream_whose_model_goes_away_says_so_and_its_video_goes_on(models: Models) -> None:
+    source = {"url": "file:street.mp4", "loop": True}
+    models.raysight.put("people", {"source": source, "detect": detect(model="street")})
+    models.raysight.wait("people", lambda status: status["frames"]["inferred"] > 0)
+    config = copy.deepcopy(models.raysight.config)
+    models.raysight.cluster.deploy({**config, "applications": config["applications"][:2]})
+    status = models.raysight.wait("people", lambda status: "'street'" in (status["reason"] or ""))
+    assert status["online"]
+    assert models.raysight.api.patch("/v1/streams/people", json={"priority": 1}).status_code == 200
+    published = status["frames"]["published"]
+    models.raysight.wait("people", lambda status: status["frames"]["published"] > published + 25)
+    models.raysight.cluster.deploy(config)
+    models.raysight.wait("people", lambda status: status["reason"] is None)
+    assert "person" in models.labels("people")
