@@ -101,7 +101,7 @@ def _measure(api: str, streams: int, seconds: float, max_fps: float | None, *, v
             "outputs": [{"url": f"file:{stream_id}.mp4"}] if video else [],
         }
         call("PUT", f"{api}/v1/streams/{stream_id}", spec)
-    _wait_online(api, ids)
+    wait_inferred(api, ids, 60.0)
     followers = [Follower(f"{api}/v1/streams/{stream_id}/detections") for stream_id in ids]
     for follower in followers:
         follower.start()
@@ -123,7 +123,7 @@ def _measure(api: str, streams: int, seconds: float, max_fps: float | None, *, v
         "max_fps": max_fps,
         "video": video,
         "engine_alone_ms": round(alone_ms, 2),
-        "whole_ms": _percentiles([latency for _, latency in samples]),
+        "whole_ms": percentiles([latency for _, latency in samples]),
         "engine_ms": engine_ms,
         "ratio_to_engine": round(float(np.median([latency for _, latency in samples])) / engine_ms, 2),
         "ratio_to_engine_alone": round(float(np.median([latency for _, latency in samples])) / alone_ms, 2),
@@ -133,11 +133,12 @@ def _measure(api: str, streams: int, seconds: float, max_fps: float | None, *, v
     }
 
 
-def _wait_online(api: str, ids: list[str]) -> None:
-    pause, deadline = threading.Event(), time.monotonic() + 60
+def wait_inferred(api: str, ids: list[str], timeout_s: float) -> None:
+    """Return once each stream has detections. Raises TimeoutError."""
+    pause, deadline = threading.Event(), time.monotonic() + timeout_s
     while not all(call("GET", f"{api}/v1/streams/{i}")["status"]["frames"]["inferred"] for i in ids):
         if time.monotonic() > deadline:
-            raise TimeoutError("the streams did not come online within a minute")
+            raise TimeoutError(f"the streams had no detections within {timeout_s:g} s")
         pause.wait(0.3)
 
 
@@ -147,7 +148,7 @@ def _row(view: dict[str, Any], follower: Follower, started: float, ended: float)
     return {
         "stream": view["spec"]["id"],
         "fps": status["fps"],
-        "whole_ms": _percentiles(latencies),
+        "whole_ms": percentiles(latencies),
         "stages_ms": {stage: values["p50"] for stage, values in status["latency_ms"].items()},
         "frames": status["frames"],
         "outputs": [
@@ -162,7 +163,8 @@ def _halves(samples: list[tuple[float, float]], middle: float) -> tuple[float, f
     return round(float(np.median(first)), 2), round(float(np.median(second)), 2)
 
 
-def _percentiles(values: list[float]) -> dict[str, float]:
+def percentiles(values: list[float]) -> dict[str, float]:
+    """p50, p95 and p99, in the unit of the values."""
     return {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
 
 

@@ -11,6 +11,7 @@ RaysightError                 message: one line, safe to show (no credentials), 
 ├── SwapInProgress            a model is being swapped already
 ├── ForbiddenPackage          a model package outside the models root
 ├── PackageRefused            a model package that can't be used; all goes on with the old one
+├── Overloaded                too much of it at once: try again later
 ├── DetectorUnavailable       no replica answered in time
 └── SupervisorUnavailable     the supervisor is away: running streams go on, changes have to wait
 """
@@ -33,6 +34,7 @@ class StreamErrorCode(StrEnum):
     STALLED = "stalled"
     ENDED = "ended"
     FORBIDDEN_ADDRESS = "forbidden_address"
+    HWACCEL_UNAVAILABLE = "hwaccel_unavailable"
 
 
 RETRYABLE = frozenset(
@@ -42,6 +44,7 @@ RETRYABLE = frozenset(
         StreamErrorCode.INVALID_DATA,
         StreamErrorCode.STALLED,
         StreamErrorCode.ENDED,
+        StreamErrorCode.HWACCEL_UNAVAILABLE,
     }
 )
 """Codes for which another try can help; the others wait for a change of the spec."""
@@ -110,6 +113,10 @@ class ForbiddenPackage(RaysightError):
 
 class PackageRefused(RaysightError):
     """A model package that can't be used; all goes on with the old one."""
+
+
+class Overloaded(RaysightError):
+    """More of it is asked for at once than this process does."""
 
 
 class DetectorUnavailable(RaysightError):

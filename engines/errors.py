@@ -2,6 +2,7 @@
 
 EngineError
 ├── PackageError        the model package doesn't fit: mend the package, the message says how
+├── EvaluationError     what was asked can't be measured: mend the data set or the command, the message says how
 ├── InferenceFailed     one batch failed: its frames are lost, the engine goes on
 └── EngineDead          the engine can't go on: the replica is replaced
 """
@@ -15,6 +16,10 @@ class EngineError(Exception):
 
 class PackageError(EngineError):
     """A model package can't be used; the message is one line that says what is wrong and how to mend it."""
+
+
+class EvaluationError(EngineError):
+    """An evaluation can't be made; the message is one line that says what is wrong and what to do."""
 
 
 class InferenceFailed(EngineError):

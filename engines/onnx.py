@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from engines.batches import check_batch
 from engines.cores import available_cores
@@ -53,6 +54,19 @@ class Normaliser:
         return self._tensor[: len(frames)]
 
 
+class Stacker:
+    """Puts uint8 ``[height, width, 3]`` frames into one batch, as a wrapped network takes it."""
+
+    def __init__(self, spec: ManifestInput, max_batch_size: int) -> None:
+        self._tensor = np.empty((max_batch_size, spec.height, spec.width, 3), np.uint8)
+
+    def __call__(self, frames: Sequence[UInt8Array]) -> UInt8Array:
+        """Return a view that the next call overwrites."""
+        for frame, target in zip(frames, self._tensor, strict=False):
+            np.copyto(target, frame)
+        return self._tensor[: len(frames)]
+
+
 class OnnxEngine:
     """An `Engine` on ONNX Runtime.
 
@@ -81,22 +95,16 @@ class OnnxEngine:
         self._closed = False
         if max_batch_size is None:
             max_batch_size = 8 if self._lanes == 1 else 1
-        self._info = EngineInfo(
-            name=manifest.name,
-            family=manifest.family,
-            width=manifest.input.width,
-            height=manifest.input.height,
-            colour=manifest.input.colour,
-            class_names=manifest.class_names,
-            max_batch_size=max_batch_size if package.batch is None else package.batch,
-            device="cuda:0" if device == "cuda" else "cpu",
-            letterbox=manifest.input.letterbox,
-            pad=manifest.input.pad,
+        if manifest.built is not None:
+            max_batch_size = min(max_batch_size, manifest.built.max_batch)
+        self._info = package.info(
+            max_batch_size if package.batch is None else package.batch, "cuda:0" if device == "cuda" else "cpu"
         )
         self._idle: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(self._lanes):  # a session each: the threads of one are shared by all that it runs at a time
             session = _open_session(package, threads, device)
-            self._idle.put(_Lane(session, Normaliser(manifest.input, self._info.max_batch_size)))
+            prepare = Normaliser if manifest.built is None else Stacker
+            self._idle.put(_Lane(session, prepare(manifest.input, self._info.max_batch_size)))
         self._outputs = [output.name for output in package.outputs]
 
     @property
@@ -123,7 +131,7 @@ class OnnxEngine:
             raise EngineDead(f"{self._info.name} is closed; make a new engine")
         lane = self._idle.get()
         try:
-            tensor = lane.normalise(frames)
+            tensor = lane.prepare(frames)
             arrays = lane.session.run(self._outputs, {self._package.manifest.input.name: tensor})
         except Exception as error:
             # ONNX Runtime's errors share no other base.
@@ -140,11 +148,17 @@ class OnnxEngine:
         self._idle = SimpleQueue()
 
 
+class _Prepare(Protocol):
+    """Makes the model's input of a batch."""
+
+    def __call__(self, frames: Sequence[UInt8Array]) -> NDArray[Any]: ...
+
+
 class _Lane(NamedTuple):
     """What infers one batch at a time."""
 
     session: onnxruntime.InferenceSession
-    normalise: Normaliser
+    prepare: _Prepare
 
 
 def _open_session(package: ModelPackage, threads: int, device: Device) -> onnxruntime.InferenceSession:

@@ -13,10 +13,18 @@ from pydantic import ValidationError
 from engines.errors import PackageError
 from engines.families import FAMILIES
 from engines.families.decoder import Decoder
+from engines.families.wrapped import CLASSES, FRAMES, Wrapped
 from engines.manifest import Manifest
-from engines.types import TensorSpec
+from engines.types import EngineInfo, TensorSpec
 
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,22 @@ class ModelPackage:
         """The ONNX file."""
         return self.path / "model.onnx"
 
+    def info(self, max_batch_size: int, device: str) -> EngineInfo:
+        """What callers must know of an engine that has loaded this."""
+        declared = self.manifest.input
+        return EngineInfo(
+            name=self.manifest.name,
+            family=self.manifest.family,
+            width=declared.width,
+            height=declared.height,
+            colour=declared.colour,
+            class_names=self.manifest.class_names,
+            max_batch_size=max_batch_size,
+            device=device,
+            letterbox=declared.letterbox,
+            pad=declared.pad,
+        )
+
 
 def load_package(path: Path) -> ModelPackage:
     """Read a model package and make sure that its parts fit each other.
@@ -50,10 +74,11 @@ def load_package(path: Path) -> ModelPackage:
     """
     try:
         manifest = _read_manifest(path / "manifest.json")
-        session = _open_model(path / "model.onnx")
-        batch = _check_input([_spec(node) for node in session.get_inputs()], manifest)
-        outputs = _outputs(session, manifest)
-        decoder = FAMILIES[manifest.family].check(outputs, manifest)
+        session = open_model(path / "model.onnx")
+        batch = _check_input(inputs_of(session), manifest)
+        outputs = outputs_of(session, manifest.input.width, manifest.input.height)
+        family: type[Decoder] = FAMILIES[manifest.family] if manifest.built is None else Wrapped
+        decoder = family.check(outputs, manifest)
     except PackageError as error:
         raise PackageError(f"model package {path}: {error}") from error
     return ModelPackage(path, manifest, batch, outputs, decoder)
@@ -80,7 +105,12 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _open_model(path: Path) -> onnxruntime.InferenceSession:
+def open_model(path: Path) -> onnxruntime.InferenceSession:
+    """Open a model to look at its ends.
+
+    Raises:
+        PackageError: it isn't there, or ONNX Runtime can't load it.
+    """
     if not path.is_file():
         raise PackageError(f"{path.name} is missing; add the exported model")
     options = onnxruntime.SessionOptions()
@@ -95,6 +125,11 @@ def _open_model(path: Path) -> onnxruntime.InferenceSession:
         raise PackageError(f"ONNX Runtime can't load {path.name} ({reason}); export the model again") from error
 
 
+def inputs_of(session: onnxruntime.InferenceSession) -> list[TensorSpec]:
+    """What the model says of its inputs."""
+    return [_spec(node) for node in session.get_inputs()]
+
+
 def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
     shape = tuple(side if isinstance(side, int) else None for side in node.shape)
     return TensorSpec(node.name, _DTYPES.get(node.type, node.type), shape)
@@ -102,6 +137,9 @@ def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
 
 def _check_input(inputs: list[TensorSpec], manifest: Manifest) -> int | None:
     """Return the model's batch: 1, or None for any."""
+    if manifest.built is not None:
+        _check_frames(inputs, manifest)
+        return None
     declared = manifest.input
     seen = ", ".join(str(tensor) for tensor in inputs) or "none"
     if [tensor.name for tensor in inputs] != [declared.name]:
@@ -126,22 +164,34 @@ def _check_input(inputs: list[TensorSpec], manifest: Manifest) -> int | None:
     return tensor.shape[0]
 
 
-def _outputs(session: onnxruntime.InferenceSession, manifest: Manifest) -> tuple[TensorSpec, ...]:
-    """Return the outputs with all but the batch known, finding out by one blank frame where the file doesn't say."""
+def _check_frames(inputs: list[TensorSpec], manifest: Manifest) -> None:
+    """Make sure that a wrapped network takes frames as they are, and any number of them."""
+    wanted = TensorSpec(FRAMES, "uint8", (None, manifest.input.height, manifest.input.width, 3))
+    if inputs != [wanted] or manifest.input.name != FRAMES:
+        raise PackageError(
+            f"manifest.json says built, with the input {manifest.input.name!r}, so the model takes {wanted} alone, but "
+            f"it has {', '.join(str(tensor) for tensor in inputs) or 'none'}; build the package again"
+        )
+
+
+def outputs_of(session: onnxruntime.InferenceSession, width: int, height: int) -> tuple[TensorSpec, ...]:
+    """Return the outputs with all but the batch known, finding out by one blank frame where the file doesn't say.
+
+    Raises:
+        PackageError: they aren't float32, but for the classes of a wrapped network, or the frame fails.
+    """
     outputs = tuple(_spec(node) for node in session.get_outputs())
     for output in outputs:
-        if output.dtype != "float32":
+        if output.dtype != "float32" and (output.name, output.dtype) != (CLASSES, "int32"):
             raise PackageError(f"the model has the output {output}, but must give float32; export it so")
     if not any(None in output.shape[1:] or not output.shape for output in outputs):
         return outputs
-    blank = np.zeros((1, 3, manifest.input.height, manifest.input.width), np.float32)
     try:
-        arrays = session.run(None, {manifest.input.name: blank})
+        arrays = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, height, width), np.float32)})
     except Exception as error:
         reason = " ".join(str(error).split())
         raise PackageError(
-            f"the model can't run a frame of {manifest.input.width}x{manifest.input.height} ({reason}); "
-            "put a size that it takes in manifest.json"
+            f"the model can't run a frame of {width}x{height} ({reason}); put a size that it takes in manifest.json"
         ) from error
     return tuple(
         TensorSpec(output.name, output.dtype, (None, *array.shape[1:]))

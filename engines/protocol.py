@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from engines.types import Detections, EngineInfo, Thresholds, UInt8Array
 
@@ -45,4 +45,32 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free everything. The engine is unusable afterwards."""
+        ...
+
+
+@runtime_checkable
+class PipelinedEngine(Engine, Protocol):
+    """An engine of one lane whose thread may start a batch while it is busy with another.
+
+    ``infer`` is ``finish(start(...))``. Batches are finished in the order in which they were started.
+    """
+
+    @property
+    def depth(self) -> int:
+        """Batches that may be under way at once."""
+        ...
+
+    def start(self, frames: Sequence[UInt8Array], thresholds: Sequence[Thresholds]) -> Any:
+        """Put a batch on its way and return a ticket for it; the frames may be reused from then on.
+
+        Raises as `infer` does, and ValueError where `depth` batches are under way.
+        """
+        ...
+
+    def ready(self, ticket: Any) -> bool:
+        """Whether `finish` would return without waiting. Raises EngineDead."""
+        ...
+
+    def finish(self, ticket: Any) -> list[Detections]:
+        """Wait for a batch, and return what `infer` does. Raises InferenceFailed and EngineDead."""
         ...

@@ -15,6 +15,11 @@ UInt8Array = NDArray[np.uint8]
 Colour = Literal["bgr", "rgb"]
 Placement = Literal["centre", "top_left"]
 
+EngineName = Literal["tensorrt", "cuda", "cpu"]
+
+PREFERENCE: tuple[EngineName, ...] = ("tensorrt", "cuda", "cpu")
+"""What runs a model, the fastest first: TensorRT, ONNX Runtime on a GPU, ONNX Runtime on the CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:

@@ -17,5 +17,5 @@ def build_app(args: AppArgs) -> serve.Application:
         max_ongoing_requests=1000,  # every open viewer holds one
         ray_actor_options={"num_cpus": 0.1},
     )(serve.ingress(lambda: build_api(args))(Ingress))
-    application: serve.Application = ingress.bind()
+    application: serve.Application = ingress.bind(args)
     return application

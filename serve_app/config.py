@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +31,10 @@ class AppArgs(BaseModel):
     allowed_hosts: tuple[str, ...] = Field(
         default=("localhost", "127.0.0.1", "::1"),
         description="Values of the Host header that are answered; any other is a sign of DNS rebinding.",
+    )
+    grpc_from: Literal["loopback", "anywhere"] = Field(
+        default="loopback",
+        description="Whose gRPC calls are answered where `grpc_options` open that port: Serve binds it everywhere.",
     )
     num_replicas: int = Field(default=1, ge=1, description="Replicas of the API.")
     streams: SupervisorConfig = SupervisorConfig()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextvars import Context
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +19,10 @@ from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import RayServeException
+from ray.serve.grpc_util import RayServegRPCContext
 
 from deployments.detector.port import DetectReply, DetectRequest
+from deployments.detector.scheduler import WAITING_DIRECT
 from deployments.errors import DetectorUnavailable, ModelNotFound, StreamNotFound, SupervisorUnavailable
 from deployments.models.folders import package_folder
 from deployments.models.versions import ModelState
@@ -30,19 +36,65 @@ from deployments.supervisor.actor import get_supervisor, stream_actor
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
+from serve_app.api.places import Places
 from serve_app.api.ports import DetectResult, NodeLoad
+from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.config import AppArgs
 from serve_app.loads import node_loads
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
 
+FRAMES_AT_ONCE = 16
+"""Frames of one request that go to the Detector together; single images find as many places beside them."""
+
 ABSENT_WAIT_S = 0.5
 """How long to wait before looking again for the actor of a stream that does not run: the supervisor's own period."""
 
 
 class Ingress:
-    """Serves the API; everything it does is in `serve_app.api`."""
+    """Serves the API and, where ``grpc_options`` ask for it, the inference protocol over gRPC.
+
+    Everything it does is in `serve_app.api`. Serve's gRPC proxy calls the method of the same name as the protocol's,
+    with the message as bytes: see `serve_app.api.v2.servicer`.
+    """
+
+    app: FastAPI  # set by Serve
+
+    def __init__(self, args: AppArgs) -> None:
+        self._from_anywhere = args.grpc_from == "anywhere"
+
+    async def ServerLive(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """The process answers."""
+        return await self._rpc.call("ServerLive", request, grpc_context)
+
+    async def ServerReady(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """The detector answers."""
+        return await self._rpc.call("ServerReady", request, grpc_context)
+
+    async def ModelReady(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Requests of the model will be served."""
+        return await self._rpc.call("ModelReady", request, grpc_context)
+
+    async def ServerMetadata(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Name, version and extensions."""
+        return await self._rpc.call("ServerMetadata", request, grpc_context)
+
+    async def ModelMetadata(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Inputs and outputs of the model."""
+        return await self._rpc.call("ModelMetadata", request, grpc_context)
+
+    async def ModelConfig(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """The model's configuration."""
+        return await self._rpc.call("ModelConfig", request, grpc_context)
+
+    async def ModelInfer(self, request: bytes, grpc_context: RayServegRPCContext) -> Any:
+        """Find the objects in frames or images."""
+        return await self._rpc.call("ModelInfer", request, grpc_context)
+
+    @cached_property
+    def _rpc(self) -> InferenceRpc:
+        return InferenceRpc(self.app.state.ports.inference, from_anywhere=self._from_anywhere)
 
 
 def build_api(args: AppArgs) -> FastAPI:
@@ -139,6 +191,7 @@ class ClusterDetector:
         self._streams = streams
         self._models_root = models_root
         self._handles: dict[str, Any] = {DEFAULT_MODEL: _handle(DEFAULT_MODEL)}
+        self._places: defaultdict[str, Places] = defaultdict(lambda: Places(WAITING_DIRECT - FRAMES_AT_ONCE))
 
     async def models(self) -> tuple[ModelState, ...]:
         states: tuple[ModelState, ...] = await self._streams.ask("models")
@@ -152,8 +205,7 @@ class ClusterDetector:
         return state
 
     async def info(self, model: str = DEFAULT_MODEL) -> EngineInfo:
-        handle = await self._handle_of(model)
-        info: EngineInfo = await self._ask(handle.info.remote())
+        info: EngineInfo = await self._ask(model, "info")
         return info
 
     async def detect(
@@ -166,13 +218,33 @@ class ClusterDetector:
         image = await asyncio.to_thread(letterbox.apply, image_bgr)
         if info.colour == "rgb":
             image = np.ascontiguousarray(image[..., ::-1])
-        handle = await self._handle_of(model)
-        reply: DetectReply = await self._ask(handle.detect.remote(DetectRequest(image, thresholds), info))
+        reply: DetectReply = await self._ask(model, "detect", DetectRequest(image, thresholds), info)
         found = reply.detections
         boxes = Detections(letterbox.undo(found.xyxy), found.confidence, found.class_id)
         whole_s = time.monotonic() - started
         timing = {"wait": reply.wait_s * 1e3, "infer": reply.infer_s * 1e3, "whole": whole_s * 1e3}
         return DetectResult(boxes, info.class_names, timing)
+
+    async def detect_frames(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        thresholds: Thresholds | None,
+        made_for: EngineInfo,
+        model: str = DEFAULT_MODEL,
+    ) -> list[Detections]:
+        requests = [DetectRequest(frame, thresholds) for frame in frames]
+        parts = [requests[at : at + FRAMES_AT_ONCE] for at in range(0, len(requests), FRAMES_AT_ONCE)]
+        try:
+            async with asyncio.timeout(DETECT_TIMEOUT_S):
+                replies = await asyncio.gather(*(self._detect_all(part, made_for, model) for part in parts))
+        except TimeoutError:
+            raise DetectorUnavailable(f"the frames were not inferred within {DETECT_TIMEOUT_S:g} s") from None
+        return [reply.detections for part in replies for reply in part]
+
+    async def _detect_all(self, requests: list[DetectRequest], made_for: EngineInfo, model: str) -> list[DetectReply]:
+        async with self._places[model].taken(len(requests)):
+            replies: list[DetectReply] = await self._ask(model, "detect_all", requests, made_for)
+            return replies
 
     async def load(self, model: str = DEFAULT_MODEL) -> tuple[NodeLoad, ...]:
         return node_loads(await self._state(model), await self._streams.list())
@@ -194,9 +266,16 @@ class ClusterDetector:
             self._handles[model] = _handle(model)
         return self._handles[model]
 
-    async def _ask(self, response: Any) -> Any:
+    async def _ask(self, model: str, method: str, *args: Any) -> Any:
+        handle = await self._handle_of(model)
+        # Outside the context of the API's request: Serve gives all calls in it one id, by which the router of
+        # `AttachRouter` finds whom to serve, so that of two at once one would never be, and the router spin for it.
+        response = Context().run(getattr(handle, method).remote, *args)
         try:
             return await asyncio.wait_for(response, DETECT_TIMEOUT_S)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
         except TimeoutError:
             response.cancel()
             raise DetectorUnavailable(f"no Detector replica answered within {DETECT_TIMEOUT_S:g} s") from None

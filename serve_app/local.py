@@ -42,6 +42,9 @@ POLL_S = 0.2
 REQUEST_TIMEOUT_S = 30.0
 """The dashboard answers within milliseconds, but for seconds not at all while a busy machine starts workers."""
 
+GRPC_MESSAGE_LIMIT = 64 * 2**20 + 64 * 2**10
+"""Longest message that Serve's gRPC port takes in: 2 GiB by default. The API refuses all above 64 MiB by itself."""
+
 STOP_TIMEOUT_S = 3.0
 """Ray's processes get this long to end by themselves."""
 
@@ -108,6 +111,7 @@ class LocalCluster:
         config: path of a ``serve_config.yaml``.
         say: told about progress, a line at a time.
         num_cpus: CPUs that Ray may hand out; None for all there are.
+        resources: what else it may hand out, such as places on a GPU (`deployments.streams.hardware`).
         metrics_port: where Ray serves all metrics of the node to Prometheus.
         gcs_port: where programs join it, with `environment`.
     """
@@ -116,6 +120,7 @@ class LocalCluster:
     ports: Ports = field(default_factory=Ports)
     say: Callable[[str], None] = print
     num_cpus: int | None = None
+    resources: dict[str, int] = field(default_factory=dict)
     token: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     metrics_port: int = field(default_factory=lambda: free_port())
     gcs_port: int = field(default_factory=lambda: free_port())
@@ -141,6 +146,7 @@ class LocalCluster:
             "RAY_AUTH_TOKEN": self.token,
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_LIMIT),
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
             "RAY_TMPDIR": str(self._folder),
             "TMPDIR": str(self._folder),  # what its processes leave behind goes with it
@@ -230,6 +236,7 @@ class LocalCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.ports.dashboard}",
             f"--temp-dir={self._folder}",
+            f"--resources={json.dumps(self.resources)}",
             "--disable-usage-stats",
             *cpus,
         ]

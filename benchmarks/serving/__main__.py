@@ -6,10 +6,12 @@ Paths: ``engine`` is the engine in a loop with full batches, and nothing else. `
 a Serve request into a `@serve.batch` that waits 3 ms, the way a first version is written. ``link`` is ours over shared
 memory, ``link_tcp`` the same over TCP with CURVE, as between nodes.
 
+Frames are 16:9 pictures letterboxed to the engine's input, as cameras give them: over TCP padding doesn't travel.
 The load is open loop: N streams, each a process, hand over F frames a second whatever becomes of them; a stream with
 four frames out drops the next one. Latency is from handing a frame over to its detections. CPU is that of all
 processes, Ray's own included, less that of a run in which the producers hand their frames to nobody, per frame that got
-detections. The engine plays a given speed unless ``--engine onnx`` asks for the model that ships.
+detections. The engine plays a given speed unless ``--engine onnx`` asks for the model that ships. With ``--replicas``
+there are as many engines; ratios stay those to one of them alone.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -33,7 +35,7 @@ from benchmarks import report
 from benchmarks.serving import driver, first_version
 from benchmarks.serving.cost import cpu_seconds, spent_between
 from benchmarks.serving.producer import Tally
-from deployments.detector.config import DetectorConfig
+from deployments.detector.config import DetectorConfig, FakeEngineConfig
 from deployments.detector.service import load_engine
 from deployments.names import APPLICATION, DEPLOYMENT
 from engines.types import EngineInfo, Thresholds
@@ -92,7 +94,7 @@ class Row:
 
 
 def engine_alone(config: DetectorConfig, seconds: float) -> dict[str, Any]:
-    """The engine in a loop with full batches, and its time for a single frame."""
+    """The engine in a loop with full batches, in all of its lanes, and its time for a single frame."""
     engine = load_engine(config)
     info = engine.info
     frames = np.random.default_rng(0).integers(0, 256, (info.max_batch_size, info.height, info.width, 3), np.uint8)
@@ -106,12 +108,17 @@ def engine_alone(config: DetectorConfig, seconds: float) -> dict[str, Any]:
             taken.append(time.perf_counter() - started)
         return taken
 
-    full, single = times(info.max_batch_size), times(1)
+    with ThreadPoolExecutor(engine.lanes) as pool:
+        if engine.lanes > 1:
+            lanes = list(pool.map(times, [info.max_batch_size] * engine.lanes))
+        else:  # by the thread that made it
+            lanes = [times(info.max_batch_size)]
+    single = times(1)
     engine.close()
     return {
         "info": info,
-        "fps": info.max_batch_size * len(full) / sum(full),
-        "full_batch_ms": percentiles(full),
+        "fps": sum(info.max_batch_size * len(full) / sum(full) for full in lanes),
+        "full_batch_ms": percentiles([taken for full in lanes for taken in full]),
         "one_frame_ms": round(float(np.median(single)) * 1e3, 2),
     }
 
@@ -193,8 +200,14 @@ def _serve_config(path: str, config: DetectorConfig) -> dict[str, Any]:
     }
 
 
-def measure(config: DetectorConfig, loads: list[Load], seconds: float) -> dict[str, Any]:
-    """Run everything and return the result."""
+def measure(
+    config: DetectorConfig,
+    loads: list[Load],
+    seconds: float,
+    paths: Sequence[str],
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run everything; ``keep`` gets the result so far after each row, so that what ends early has some."""
     engine = engine_alone(config, seconds)
     info: EngineInfo = engine["info"]
     rows = [
@@ -203,7 +216,7 @@ def measure(config: DetectorConfig, loads: list[Load], seconds: float) -> dict[s
     show(rows[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "serve_config.yaml"
-        path.write_text(yaml.safe_dump(_serve_config("serve_requests", config)))
+        path.write_text(yaml.safe_dump(_serve_config(paths[0], config)))
         streams = max(load.streams for load in loads)
         with (
             LocalCluster(path, Ports(free_port(), free_port()), say=print_to_stderr) as cluster,
@@ -211,14 +224,23 @@ def measure(config: DetectorConfig, loads: list[Load], seconds: float) -> dict[s
         ):
             bench = Bench(cluster, driving, config, seconds)
             producing = {load: bench.producers_only(load) for load in loads}
-            for route in PATHS:
+            for route in paths:
                 bench.deploy(route)
                 for load in loads:
                     rows.append(bench.measure(route, load, producing[load], engine["fps"]))
                     show(rows[-1])
+                    keep(_result(config, engine, producing, rows))
+
+
+def _result(
+    config: DetectorConfig, engine: dict[str, Any], producing: dict[Load, float], rows: list[Row]
+) -> dict[str, Any]:
+    info: EngineInfo = engine["info"]
     return {
         "engine": {
             "name": info.name,
+            "device": info.device,
+            "replicas": config.num_replicas,
             "max_batch": info.max_batch_size,
             "fps": round(engine["fps"], 1),
             "one_frame_ms": engine["one_frame_ms"],
@@ -262,17 +284,29 @@ def main() -> None:
     parser.add_argument("--fixed-ms", type=float, default=3.0, help="of a batch, however small")
     parser.add_argument("--per-frame-ms", type=float, default=0.75)
     parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the model that ships")
+    parser.add_argument("--replicas", type=int, default=1, help="of the detector")
     parser.add_argument("--load", type=Load.parse, action="append", metavar="STREAMSxFPS", help="may be repeated")
+    parser.add_argument("--path", choices=PATHS, action="append", help="may be repeated; default: all")
     parser.add_argument("--quick", action="store_true", help="a first answer within a minute")
     parser.add_argument("--json", type=Path, help="write the result here")
     args = parser.parse_args()
     fake = {"fixed_ms": args.fixed_ms, "per_frame_ms": args.per_frame_ms, "max_batch_size": args.max_batch}
-    config = DetectorConfig.model_validate({"engine": args.engine, "fake": {**fake, "stride": 64}})
+    config = DetectorConfig(
+        engine=args.engine,
+        device=args.device,
+        num_gpus=0.0 if args.device == "cpu" else 1 / args.replicas,
+        num_replicas=args.replicas,
+        fake=FakeEngineConfig(**fake, stride=64),
+    )
     loads = args.load or default_loads(len(os.sched_getaffinity(0)), quick=args.quick)
     print(f"{HEADINGS[0]:<15}" + "".join(f"{heading:>10}" for heading in HEADINGS[1:]))
-    result = measure(config, loads, seconds=3.0 if args.quick else 5.0)
-    if args.json is not None:
-        report.write(args.json, "benchmarks.serving", result)
+
+    def keep(result: dict[str, Any]) -> None:
+        if args.json is not None:
+            report.write(args.json, "benchmarks.serving", result)
+
+    measure(config, loads, 3.0 if args.quick else 5.0, args.path or PATHS, keep)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,16 @@ from deployments.errors import DetectorUnavailable
 from deployments.link.attacher import Attacher
 from deployments.link.grant import Grant
 from deployments.link.pending import FrameDropped
+from deployments.link.pictures import Rows
 from deployments.streams.inflight import MAX_IN_FLIGHT
+from engines.letterbox import Letterbox
 from engines.types import UInt8Array
 
 PICTURES = 4
 """Different frames of one stream, in turn."""
+
+CAMERA = (1920, 1080)
+"""The pictures that were letterboxed into the frames."""
 
 ATTACH_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 5.0
@@ -63,8 +68,8 @@ class Path(Protocol):
         """Where the next frame may be made; None where any array will do."""
         ...
 
-    def hand_over(self, image: UInt8Array, settled: Settled) -> None:
-        """Send a frame and return at once."""
+    def hand_over(self, image: UInt8Array, rows: Rows, settled: Settled) -> None:
+        """Send a frame and return at once; what is outside of ``rows`` is padding."""
         ...
 
     def close(self) -> None:
@@ -78,7 +83,7 @@ class Nowhere:
     def place(self) -> UInt8Array | None:
         return None
 
-    def hand_over(self, image: UInt8Array, settled: Settled) -> None:
+    def hand_over(self, image: UInt8Array, rows: Rows, settled: Settled) -> None:
         settled(0.0, 1, None)
 
     def close(self) -> None:
@@ -112,10 +117,10 @@ class Link:
     def place(self) -> UInt8Array | None:
         return self._attacher.place()
 
-    def hand_over(self, image: UInt8Array, settled: Settled) -> None:
+    def hand_over(self, image: UInt8Array, rows: Rows, settled: Settled) -> None:
         started = time.perf_counter()
         try:
-            reply = self._attacher.submit(DetectRequest(image, None))
+            reply = self._attacher.submit(DetectRequest(image, None, rows=rows))
         except DetectorUnavailable:
             settled(0.0, 1, "no_detector")
             return
@@ -151,7 +156,7 @@ class ServeRequests:
     def place(self) -> UInt8Array | None:
         return None
 
-    def hand_over(self, image: UInt8Array, settled: Settled) -> None:
+    def hand_over(self, image: UInt8Array, rows: Rows, settled: Settled) -> None:
         asyncio.run_coroutine_threadsafe(self._request(image, settled), self._loop)
 
     async def _request(self, image: UInt8Array, settled: Settled) -> None:
@@ -173,9 +178,12 @@ class Producer:
 
     def __init__(self, number: int, width: int, height: int) -> None:
         self._stream = f"stream-{number}"
-        shape = (PICTURES, height, width, 3)
-        self._pictures = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
-        self._canvases = np.empty((MAX_IN_FLIGHT, *shape[1:]), np.uint8)
+        letterbox = Letterbox.fit(*CAMERA, width, height, "centre", 114)
+        shape = (PICTURES, letterbox.inner_height, letterbox.inner_width, 3)
+        inner = np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+        self._pictures = [letterbox.place(picture) for picture in inner]
+        self._rows = letterbox.top, letterbox.inner_height
+        self._canvases = np.empty((MAX_IN_FLIGHT, height, width, 3), np.uint8)
         self._path: Path = Nowhere()
 
     def choose(self, path: str) -> None:
@@ -225,7 +233,7 @@ class Producer:
                 out += not full
                 tally.dropped["superseded"] += full
             if not full:
-                self._path.hand_over(self._frame(number), settled)
+                self._path.hand_over(self._frame(number), self._rows, settled)
         with lock:
             ended = True
             if not out:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deployments.link.server import LEASE_S
 from engines.models import DEFAULT_PACKAGE
-from engines.types import Thresholds
+from engines.types import PREFERENCE, EngineName, Thresholds
 
 
 class FakeEngineConfig(BaseModel):
@@ -31,11 +31,16 @@ class DetectorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: Literal["onnx", "fake"] = Field(default="onnx", description="What runs the model.")
+    engine: Literal["auto", "tensorrt", "onnx", "fake"] = Field(
+        default="onnx",
+        description="What runs the model. auto: TensorRT where the package has a plan for this GPU, else ONNX Runtime.",
+    )
     package: Path = Field(
         default=DEFAULT_PACKAGE, description="Folder of the model package: model.onnx and manifest.json."
     )
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="cpu", description="Where it runs. auto: on a GPU where one can be used, else on the CPU."
+    )
     threads: int | None = Field(
         default=None,
         ge=1,
@@ -64,6 +69,13 @@ class DetectorConfig(BaseModel):
     )
 
     @property
+    def engines(self) -> tuple[EngineName, ...]:
+        """The engines that `engine` and `device` leave to choose from, the preferred first."""
+        by_engine = {"auto": PREFERENCE, "tensorrt": ("tensorrt",), "onnx": ("cuda", "cpu"), "fake": ()}[self.engine]
+        by_device = {"auto": PREFERENCE, "cuda": ("tensorrt", "cuda"), "cpu": ("cpu",)}[self.device]
+        return tuple(name for name in PREFERENCE if name in by_engine and name in by_device)
+
+    @property
     def most_replicas(self) -> int:
         """Replicas that there may be at once."""
         return self.max_replicas or self.num_replicas
@@ -72,6 +84,8 @@ class DetectorConfig(BaseModel):
     def _in_order(self) -> Self:
         if self.most_replicas < self.num_replicas:
             raise ValueError(f"max_replicas {self.max_replicas} is below num_replicas {self.num_replicas}")
+        if self.engine == "tensorrt" and self.device == "cpu":
+            raise ValueError("engine tensorrt needs device cuda or auto")
         return self
 
 

@@ -19,13 +19,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import ray
+from pydantic import ValidationError
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
@@ -69,6 +70,7 @@ class Detector:
         self._settings = DetectorSettings()
         self._telemetry = DetectorTelemetry()
         self._draining = False
+        self._configured = False
         self._loads: LoadExchange | None = None
         self._retiring: tuple[Serving, ...] = ()
         self._retired: list[LinkStats] = []
@@ -79,8 +81,24 @@ class Detector:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take thresholds and batch limits over without a restart."""
-        self._settings = self._serving.service.settings = DetectorSettings.model_validate(user_config)
+        """Take thresholds and batch limits over without a restart.
+
+        Serve replaces a replica that raises here, in the end all of them, each with all of its streams: so a later
+        mistake leaves the settings as they are. At the start there are none to keep, and the deployment fails.
+
+        Raises:
+            ValueError: the first one can't be used; in one line.
+        """
+        try:
+            settings = DetectorSettings.model_validate(user_config)
+        except ValidationError as error:
+            message = f"the Detector's user_config can't be used: {_in_one_line(error)}"
+            if not self._configured:
+                raise ValueError(message) from None
+            logger.error("%s; the settings stay as they were", message)
+            return
+        self._settings = self._serving.service.settings = settings
+        self._configured = True
 
     async def info(self) -> EngineInfo:
         """What is loaded."""
@@ -101,9 +119,16 @@ class Detector:
         ``made_for`` is what the frame was made for, None for whatever is loaded. Raises DetectorUnavailable where that
         isn't loaded any more.
         """
+        (reply,) = await self.detect_all([request], made_for)
+        return reply
+
+    async def detect_all(
+        self, requests: Sequence[DetectRequest], made_for: EngineInfo | None = None
+    ) -> list[DetectReply]:
+        """Find the objects in several frames, each as `detect` does; where one fails, the call does."""
         for serving in (self._serving, *self._retiring):
             if made_for in (None, serving.info):
-                return await serving.detect(request)
+                return await serving.detect_all(requests)
         raise DetectorUnavailable("another model is loaded now: ask again what it is")
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=MAX_LANES + 1)
@@ -125,7 +150,7 @@ class Detector:
 
     def _first(self) -> tuple[Version, Serving]:
         """What the model was swapped to, or the configured package where that can't be had any more."""
-        configured = self._configured
+        configured = self._package
         wanted = wanted_version(self._model, configured)
         if wanted.number:
             try:
@@ -135,7 +160,7 @@ class Detector:
         return Version(0, configured), self._make(Version(0, configured))
 
     @property
-    def _configured(self) -> str:
+    def _package(self) -> str:
         return "" if self._config.engine == "fake" else str(self._config.package.resolve())
 
     def _make(self, version: Version) -> Serving:
@@ -175,7 +200,7 @@ class Detector:
             self._model,
             self._replica,
             self._node,
-            self._configured,
+            self._package,
             self._version,
             serving.info,
             serving.service.engine_fps,
@@ -223,6 +248,11 @@ def _model(application: str) -> str:
             f"call the application {application!r} {APPLICATION!r}, or '{APPLICATION}-' and a model's name"
         )
     return model
+
+
+def _in_one_line(error: ValidationError) -> str:
+    """Each field and what is wrong with it."""
+    return "; ".join(f"{'.'.join(map(str, found['loc'])) or 'it'}: {found['msg']}" for found in error.errors())
 
 
 def _node_address() -> str:

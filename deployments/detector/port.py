@@ -22,12 +22,15 @@ class DetectRequest:
         thresholds: None takes the detector's own.
         priority: where not all can be served, higher ones are.
         budget_s: from now on; a frame that is older when its turn comes is dropped before it costs engine time.
+        rows: the first row that holds some of the picture, and how many do; the others are `EngineInfo.pad` all over,
+            and don't travel over TCP. None: all of them. Where ``image`` is I420 it has these rows alone.
     """
 
     image: UInt8Array
     thresholds: Thresholds | None
     priority: int = 0
     budget_s: float = 1.0
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

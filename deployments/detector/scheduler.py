@@ -43,6 +43,7 @@ class Schedulable(Protocol):
     Attributes:
         stream: whose frame it is; None for a handle or HTTP caller.
         image: uint8 ``[height, width, 3]``, or ``[height * 3 / 2, width]`` for I420.
+        rows: where an I420 image has only some, the first of them and how many; see `DetectRequest`.
         priority: higher goes first, strictly; compared among streams only.
         expires_at: from then on it is stale, on the clock of `Scheduler.release`'s ``now``.
     """
@@ -52,6 +53,9 @@ class Schedulable(Protocol):
 
     @property
     def image(self) -> UInt8Array: ...
+
+    @property
+    def rows(self) -> tuple[int, int] | None: ...
 
     @property
     def priority(self) -> int: ...
@@ -109,8 +113,7 @@ class Scheduler(Generic[FrameT]):
         ``waiting_per_stream``: from the next one on, a stream's newer frame replaces its oldest. With 1 the engine
         gets the newest frame; 2 is what a stream sends that may lose none, such as a file's.
         """
-        i420 = ((height * 3 // 2, width),) if width % 2 == height % 2 == 0 else ()
-        self._shapes: tuple[tuple[int, ...], ...] = ((height, width, 3), *i420)
+        self._width, self._height = width, height
         self._waiting_per_stream = waiting_per_stream
         self._lines: dict[str, _Line[FrameT]] = {}
         self._direct: deque[FrameT] = deque()
@@ -131,7 +134,7 @@ class Scheduler(Generic[FrameT]):
     def offer(self, frame: FrameT) -> Dropped[FrameT] | None:
         """Let a frame wait; returns the one that is dropped for it: itself, its stream's oldest, or none."""
         self._offered += 1
-        wrong = self._wrong(frame.image)
+        wrong = self._wrong(frame.image, frame.rows)
         if wrong:
             return self._drop(frame, DropReason.INVALID, wrong)
         if frame.stream is None:
@@ -165,11 +168,14 @@ class Scheduler(Generic[FrameT]):
         line = self._lines.pop(stream, None)
         return [self._drop(frame, DropReason.GONE) for frame in line.frames] if line else []
 
-    def _wrong(self, image: UInt8Array) -> str:
-        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape in self._shapes:
+    def _wrong(self, image: UInt8Array, rows: tuple[int, int] | None) -> str:
+        shapes: list[tuple[int, ...]] = [(self._height, self._width, 3)]
+        if self._width % 2 == self._height % 2 == 0:
+            shapes.append(((rows[1] if rows else self._height) * 3 // 2, self._width))
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape in shapes:
             return ""
         seen = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        wanted = " or ".join(str(list(shape)) for shape in self._shapes)
+        wanted = " or ".join(str(list(shape)) for shape in shapes)
         return f"a frame must be uint8 {wanted}; this one is {seen}"
 
     def _drop(self, frame: FrameT, reason: DropReason, detail: str = "") -> Dropped[FrameT]:

@@ -45,8 +45,8 @@ class Release(NamedTuple):
 class Serving:
     """An engine, its link and its batches.
 
-    ``infer`` enters a release into `@serve.batch`. ``elsewhere`` is `LinkServer`'s. `start`, `attach` and `detect` are
-    for the event loop on which requests run; that of a replica's constructor may be another.
+    ``infer`` enters a release into `@serve.batch`. ``elsewhere`` is `LinkServer`'s. `start`, `attach` and `detect_all`
+    are for the event loop on which requests run; that of a replica's constructor may be another.
     """
 
     def __init__(
@@ -111,11 +111,12 @@ class Serving:
             self._ended.pop(grant.lease, None)
             self.link.end(grant.lease)
 
-    async def detect(self, request: DetectRequest) -> DetectReply:
-        """Find the objects in one frame, in a batch with whatever else is waiting."""
-        frame = DirectFrame(request)
-        self.start().offer(frame)
-        return await frame.outcome
+    async def detect_all(self, requests: Sequence[DetectRequest]) -> list[DetectReply]:
+        """Find the objects in frames, in batches with whatever else is waiting; where one fails, the call does."""
+        batcher, frames = self.start(), [DirectFrame(request) for request in requests]
+        for frame in frames:
+            batcher.offer(frame)
+        return await asyncio.gather(*(frame.outcome for frame in frames))
 
     def check_health(self, now: float) -> None:
         """Raises EngineDead where the engine is stuck or dead, or the link broken."""

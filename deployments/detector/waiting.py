@@ -20,15 +20,15 @@ DIRECT_BUDGET_S = 8.0
 class LinkedFrame:
     """A stream's frame; the answer goes back over the link."""
 
-    __slots__ = ("_frame", "_server", "arrived_at", "expires_at", "image", "priority", "request", "stream")
+    __slots__ = ("_frame", "_server", "arrived_at", "expires_at", "image", "priority", "request", "rows", "stream")
 
     def __init__(self, frame: LinkFrame, server: LinkServer) -> None:
         self._frame, self._server = frame, server
         self.stream: str | None = frame.lease
-        self.image = frame.image
+        self.image, self.rows = frame.image, frame.rows
         self.priority = frame.priority
         self.arrived_at, self.expires_at = frame.arrived_at, frame.expires_at
-        self.request = DetectRequest(frame.image, frame.thresholds)
+        self.request = DetectRequest(frame.image, frame.thresholds, rows=frame.rows)
 
     def settle(self, outcome: Outcome) -> None:
         """Answer it with what its batch gave."""
@@ -47,12 +47,13 @@ class LinkedFrame:
 class DirectFrame:
     """A frame that came through a handle; its caller awaits `outcome`. Made on the event loop."""
 
-    __slots__ = ("_loop", "arrived_at", "expires_at", "image", "outcome", "priority", "request", "stream")
+    __slots__ = ("_loop", "arrived_at", "expires_at", "image", "outcome", "priority", "request", "rows", "stream")
 
     def __init__(self, request: DetectRequest) -> None:
         self._loop = asyncio.get_running_loop()
         self.stream: str | None = None
         self.image: UInt8Array = request.image
+        self.rows = request.rows
         self.priority = 0
         self.arrived_at = time.monotonic()
         self.expires_at = self.arrived_at + DIRECT_BUDGET_S

@@ -11,6 +11,7 @@ import numpy as np
 from deployments.errors import DetectorUnavailable
 from deployments.link.grant import ATTACH_WITHIN_S
 from deployments.link.messages import ByeReason, Frame, Layout
+from deployments.link.pictures import shape_of
 from deployments.link.slots import MappedSegment
 from engines.types import Thresholds, UInt8Array
 
@@ -33,6 +34,7 @@ class LinkFrame:
         image: uint8, one of `pictures.shapes`, read-only. Where memory is shared it lies in the client's slot,
             which is its own until the answer.
         arrived_at, expires_at: monotonic time.
+        rows: as in `DetectRequest`.
     """
 
     lease: str
@@ -43,6 +45,7 @@ class LinkFrame:
     priority: int
     arrived_at: float
     expires_at: float
+    rows: tuple[int, int] | None = None
 
     @property
     def stream(self) -> str:
@@ -86,9 +89,9 @@ class Attachment:
         taken = frame.slot is not None and any(other.slot == frame.slot for other in self.out.values())
         if taken or len(self.out) >= WINDOW or frame.sequence in self.out:
             raise ProtocolBreach("a frame too many, or in a slot that is in use")
-        image = self._image(frame.slot, pixels, shapes.get(frame.layout))
-        sequence, slot, _, thresholds, priority, budget_s = frame
-        here = LinkFrame(self.lease, sequence, slot, image, thresholds, priority, now, now + budget_s)
+        image = self._image(frame.slot, pixels, shape_of(frame.layout, frame.rows, shapes))
+        sequence, slot, _, thresholds, priority, budget_s, rows = frame
+        here = LinkFrame(self.lease, sequence, slot, image, thresholds, priority, now, now + budget_s, rows)
         self.out[sequence] = here
         return here
 
@@ -105,7 +108,7 @@ class Attachment:
         if slot is not None and (self.segment is None or slot >= self.segment.slots):
             raise ProtocolBreach("a slot that isn't there")
         if shape is None:
-            raise WrongPicture("this engine takes no I420: its sides are odd")
+            raise WrongPicture("this engine takes no I420, as its sides are odd, or none of these rows")
         if pixels is not None:
             if pixels.nbytes != math.prod(shape):
                 raise WrongPicture(f"{pixels.nbytes} bytes are no frame of {list(shape)}")

@@ -55,7 +55,7 @@ _DROP_CODES = {reason: code for code, reason in _DROPS.items()}
 _HEAD = struct.Struct("<BB")
 _HELLO = struct.Struct(f"<BB{LEASE_BYTES}sHI")
 _WELCOME = struct.Struct("<BBBd")
-_FRAME = struct.Struct("<BBQHBhdBddI")
+_FRAME = struct.Struct("<BBQHBhdBddIHH")
 _REPLY = struct.Struct("<BBQddH")
 _DROP = struct.Struct("<BBQB")
 _SPAN = struct.Struct("<BBd")
@@ -105,7 +105,7 @@ def _welcome(data: bytes) -> Welcome:
 
 
 def _pack_frame(message: Frame, *head: int) -> bytes:
-    sequence, slot, layout, thresholds, priority, budget_s = message
+    sequence, slot, layout, thresholds, priority, budget_s, rows = message
     place = _INLINE if slot is None else slot
     limits = (
         (0, 0.0, 0.0, 0)
@@ -117,16 +117,18 @@ def _pack_frame(message: Frame, *head: int) -> bytes:
             thresholds.max_detections,
         )
     )
-    return _FRAME.pack(*head, sequence, place, layout, priority, budget_s, *limits)
+    return _FRAME.pack(*head, sequence, place, layout, priority, budget_s, *limits, *(rows or (0, 0)))
 
 
 def _frame(data: bytes) -> Frame:
-    _, _, sequence, place, layout, priority, budget_s, given, confidence, iou, most = _FRAME.unpack(data)
+    _, _, sequence, place, layout, priority, budget_s, given, confidence, iou, most, top, rows = _FRAME.unpack(data)
     if given > 1 or not 0.0 <= confidence <= 1.0 or not 0.0 <= iou <= 1.0 or MAX_SLOTS <= place < _INLINE:
         raise Malformed("a frame with impossible values")
     thresholds = Thresholds(confidence, iou, min(most, MAX_DETECTIONS)) if given else None
     slot = None if place == _INLINE else place
-    return Frame(sequence, slot, Layout(layout), thresholds, priority, _span(budget_s))
+    return Frame(
+        sequence, slot, Layout(layout), thresholds, priority, _span(budget_s), (top, rows) if top or rows else None
+    )
 
 
 def _pack_reply(message: Reply, *head: int) -> bytes:

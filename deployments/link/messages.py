@@ -81,7 +81,8 @@ class Welcome(NamedTuple):
 class Frame(NamedTuple):
     """A picture, in slot ``slot`` or, where that is None, in the next part.
 
-    ``budget_s`` is how long from now on it is worth inferring: a span, as the clocks of two hosts differ.
+    ``budget_s`` is how long from now on it is worth inferring: a span, as the clocks of two hosts differ. ``rows`` are
+    those that an I420 picture has, where the others are padding: the first, and how many; both are even.
     """
 
     sequence: int
@@ -90,6 +91,7 @@ class Frame(NamedTuple):
     thresholds: Thresholds | None
     priority: int
     budget_s: float
+    rows: tuple[int, int] | None = None
 
 
 class Reply(NamedTuple):

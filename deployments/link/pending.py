@@ -34,7 +34,7 @@ class LinkReply:
         """Say what became of the frame, once."""
         with self._lock:
             self._outcome = outcome
-            callback = self._callback
+            callback, self._callback = self._callback, None  # it may hold the frame, and through it this reply
             self._unsettled.release()  # here: who learns of the outcome by `when_settled` finds it by `result`
         if callback is not None:
             callback()
@@ -43,7 +43,8 @@ class LinkReply:
         """Call ``callback`` once there is an outcome: now, or on the link's thread."""
         with self._lock:
             settled = self._outcome is not None
-            self._callback = callback
+            if not settled:
+                self._callback = callback
         if settled:
             callback()
 
@@ -61,4 +62,7 @@ class LinkReply:
         if isinstance(self._outcome, DetectReply):
             return self._outcome
         assert self._outcome is not None
-        raise self._outcome
+        try:
+            raise self._outcome
+        finally:
+            del self  # the error's traceback holds this call, and this reply the error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from deployments.link.attacher import Attacher
 from deployments.logs import configure_logging
 from deployments.names import NAMESPACE
 from deployments.streams.events import EventBatch
+from deployments.streams.hardware import Grant, device_of
 from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
@@ -41,18 +43,33 @@ class Report:
 
     Attributes:
         next_sequence: number that the next decoded frame gets; a successor must not go below.
+        grant: the places on its node's GPUs that the actor holds.
     """
 
     spec: StreamSpec
     status: StreamStatus
     next_sequence: int
+    grant: Grant
 
 
 class StreamActor:
     """Decodes, asks the detector, draws, encodes and publishes one stream."""
 
-    def __init__(self, spec: StreamSpec, generation: int, policy: UrlPolicy, epoch: int, first_sequence: int) -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        generation: int,
+        policy: UrlPolicy,
+        epoch: int,
+        first_sequence: int,
+        grant: Grant,
+        notes: tuple[str, ...],
+    ) -> None:
         configure_logging(spec.id)
+        if notes:
+            logger.info("%s", "; ".join(notes))
+        self._grant = grant
+        device = device_of(spec.id, os.listdir("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
         node = ray.get_runtime_context().get_node_id()
         self._telemetry = StreamTelemetry(spec.id, node)
         self._model = spec.detect.model
@@ -61,7 +78,7 @@ class StreamActor:
             spec,
             generation,
             self._detector,
-            MediaOpener(policy),
+            MediaOpener(policy, grant, device),
             epoch=epoch,
             first_sequence=first_sequence,
             node=node,
@@ -93,7 +110,7 @@ class StreamActor:
         status = self._runner.status()
         if status.online and status.reason is None:
             status = status.model_copy(update={"reason": self._detector.trouble})
-        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence)
+        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence, self._grant)
 
     @ray.method(concurrency_group="control")
     def stop(self) -> StreamStatus:
@@ -122,7 +139,7 @@ class StreamActor:
             self._telemetry.report(self._runner.status())
 
 
-def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int) -> Any:
+def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int, grant: Grant) -> Any:
     """`StreamActor` as Ray creates it: detached, so that it outlives the replica that asked for it."""
     remote: Any = ray.remote  # its types know nothing of concurrency groups
     return remote(max_restarts=0, concurrency_groups={"control": 2, "viewers": 16})(StreamActor).options(
@@ -131,4 +148,5 @@ def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int) -> An
         lifetime="detached",
         num_cpus=num_cpus,
         memory=memory_bytes,
+        resources=grant.resources,
     )

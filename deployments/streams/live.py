@@ -19,6 +19,10 @@ VIEWER_LINGER_S = 3.0
 """After the last request somebody is taken to be watching still: longer than a client's pause between two pictures."""
 
 
+AWAITED_WITHIN_S = 1.0
+"""How long the first viewer waits for a frame whose boxes were waited for, before an older or later one has to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class JpegPicture:
     """One frame for a viewer."""
@@ -34,6 +38,7 @@ class LivePicture:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._newest: tuple[Frame, Detections] | None = None
+        self._awaited = False
         self._asked_at = float("-inf")
         self._closed = False
 
@@ -42,17 +47,24 @@ class LivePicture:
         """Whether somebody asked for a picture lately, so that boxes are worth waiting for."""
         return time.monotonic() - self._asked_at < VIEWER_LINGER_S
 
-    def show(self, frame: Frame, detections: Detections) -> None:
-        """Replace the newest frame."""
+    def show(self, frame: Frame, detections: Detections, *, awaited: bool = True) -> None:
+        """Replace the newest frame; ``awaited`` where its own boxes were waited for, else they may be older ones."""
         with self._changed:
-            self._newest = (frame, detections)
+            self._newest, self._awaited = (frame, detections), awaited
             self._changed.notify_all()
 
     def wait(self, newer_than: int | None, timeout_s: float) -> tuple[Frame, Detections] | None:
-        """The newest frame with a sequence above ``newer_than``, None after ``timeout_s`` without one."""
-        self._asked_at = time.monotonic()
+        """The newest frame with a sequence above ``newer_than``, None after ``timeout_s`` without one.
+
+        Where nobody has been watching, its boxes may trail behind: then it is the next one, if that comes soon.
+        """
+        self._asked_at = began = time.monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._is_newer(newer_than), timeout_s)
+            for awaited, until_s in ((True, min(timeout_s, AWAITED_WITHIN_S)), (False, timeout_s)):
+                self._changed.wait_for(
+                    lambda: self._closed or (self._is_newer(newer_than) and self._awaited >= awaited),  # noqa: B023
+                    max(0.0, began + until_s - time.monotonic()),
+                )
             return self._newest if self._is_newer(newer_than) else None
 
     def close(self) -> None:

@@ -244,7 +244,8 @@ class Pipeline:
         self._time("letterbox", sent_at - started)
         budget_s = UNPACED_BUDGET_S if spec.source.unpaced else frame.decoded_at + STALE_AFTER_S - sent_at
         thresholds = Thresholds(spec.detect.confidence, spec.detect.iou)
-        request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s))
+        rows = letterbox.top, letterbox.inner_height
+        request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s), rows)
         return _Sent(frame, self._detector.submit(request), letterbox, engine)
 
     def _place(self, engine: EngineInfo) -> UInt8Array | None:
@@ -317,9 +318,10 @@ class Pipeline:
     def _draw_and_encode(self, frame: Frame) -> None:
         publisher = self.publisher
         annotate = publisher is not None and publisher.wants_annotated
-        delay_s = self.spec.video_delay_ms / 1e3 if annotate or self.live.watched else 0.0
+        awaited = annotate or self.live.watched
+        delay_s = self.spec.video_delay_ms / 1e3 if awaited else 0.0
         detections = self._boxes.take(frame.sequence, frame.decoded_at + delay_s, time.monotonic)
-        self.live.show(frame, detections)
+        self.live.show(frame, detections, awaited=awaited)
         if publisher is None or not publisher.active:
             return
         started = time.monotonic()

@@ -106,7 +106,11 @@ class UrlPolicy(BaseModel):
         self._check_host(_split(url, field), field, resolver)
         return url
 
-    def _check_host(self, parts: SplitResult, field: str, resolver: Resolver) -> None:
+    def addresses(self, url: str, *, resolver: Resolver = resolve) -> list[str]:
+        """Those of the host of a URL that a source names, such as a playlist's segment; raises as `check_source`."""
+        return [str(address) for address in self._check_host(_split(url, "source.url"), "source.url", resolver)]
+
+    def _check_host(self, parts: SplitResult, field: str, resolver: Resolver) -> list[Address]:
         host = parts.hostname
         if not host:
             raise InvalidSpec(field, f"A {parts.scheme} URL needs a host.")
@@ -114,6 +118,7 @@ class UrlPolicy(BaseModel):
         for address in addresses:
             if (why := self._refusal(address)) is not None:
                 raise ForbiddenAddress(f"{field}: the host leads to {why}, which streams may not reach.")
+        return addresses
 
     def _refusal(self, address: Address) -> str | None:
         address = _embedded(address)

@@ -85,7 +85,7 @@ class StreamRunner:
             failed = self._state is StreamState.FAILED
         if old.source != spec.source or old.paused != spec.paused or failed:
             self.reconnect()
-        elif old.outputs != spec.outputs:
+        if old.outputs != spec.outputs:  # also where the source may stay away: an output that was taken out ends now
             with self._publishing:
                 if self._publisher is not None:
                     self._publisher.update(self.spec.outputs)
@@ -222,7 +222,8 @@ class StreamRunner:
 
     def _open_publisher(self, spec: SourceSpec, source: Source) -> None:
         """Outputs live on over a reconnect, unless another source came back."""
-        if self._published != (spec, source.info):
+        shown = (spec, source.info.model_copy(update={"decoder": None}))  # who decodes it changes nothing for outputs
+        if self._published != shown:
             self._close_publisher()
         with self._publishing:
             outputs = self.spec.outputs
@@ -230,7 +231,7 @@ class StreamRunner:
                 self._publisher.update(outputs)
                 return
             self._publisher = self.pipeline.publisher = self._media.open_publisher(outputs, source)
-            self._published = (spec, source.info)
+            self._published = shown
 
     def _close_publisher(self, drain_s: float = DRAIN_S) -> None:
         if self._publisher is not None:

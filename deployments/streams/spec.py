@@ -43,6 +43,10 @@ class SourceSpec(_Addressed):
     """Where frames come from."""
 
     transport: Literal["tcp", "udp"] = Field(default="tcp", description="RTSP only: how RTP travels.")
+    hwaccel: Literal["auto", "none", "cuda"] = Field(
+        default="auto",
+        description="Decode on a GPU: auto where a node has a place free, else in software; cuda on a GPU only.",
+    )
     loop: bool = Field(default=False, description="Files only: start again at the end, as a live camera would go on.")
     realtime: bool = Field(default=True, description="Files only: play at the file's own pace.")
 
@@ -50,6 +54,11 @@ class SourceSpec(_Addressed):
     def is_file(self) -> bool:
         """Whether the source is a file, which ends and can be read at any pace."""
         return self.url.lower().startswith("file:")
+
+    @property
+    def decoded(self) -> bool:
+        """Whether there is anything to decode: the test pattern is drawn."""
+        return not self.url.lower().startswith("testsrc:")
 
     @property
     def unpaced(self) -> bool:
@@ -123,6 +132,9 @@ class SourceInfo(_Strict):
     height: int
     fps: float | None = Field(description="Frames a second as the source states it; null where it doesn't.")
     audio_codec: str | None = None
+    decoder: str | None = Field(
+        default=None, description="What decodes it: the codec's name, with ' (cuda)' where the GPU does; null for none."
+    )
 
 
 class LastError(_Strict):
@@ -174,6 +186,7 @@ class OutputStatus(_Strict):
     state: Literal["connecting", "online", "reconnecting", "failed"]
     packets: int = 0
     dropped_packets: int = Field(default=0, description="Packets that a slow or broken output lost.")
+    encoder: str | None = Field(default=None, description="libx264, or h264_nvenc on the GPU; null before it encodes.")
     last_error: LastError | None = None
 
 

@@ -13,15 +13,26 @@ from urllib.parse import quote, unquote, unquote_plus, urlencode, urlsplit, urlu
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-SECRET_PARAMETER = re.compile(r"pass|pas$|pwd|secret|token|key|auth|sig|credential|jwt|^p$", re.IGNORECASE)
-"""Parameters that are taken for secrets, such as ``passphrase`` (SRT), ``token``, or ``loginpas`` of some cameras."""
+_WORDS, _ENDINGS, _NAMES = "pass|pwd|psw|secret|token|key|auth|sig|credential|jwt|streamid", "pas|pw", "p"
+
+SECRET_PARAMETER = re.compile(rf"{_WORDS}|(?:{_ENDINGS})$|^(?:{_NAMES})$", re.IGNORECASE)
+"""Parameters that are taken for secrets, such as ``passphrase`` and ``streamid`` (SRT), ``token``, or ``loginpas`` of
+some cameras."""
 
 MASK = "***"
 """What stands for a secret in the path of a URL that is shown."""
 
 _AFTER_SCHEME = re.compile(r"://(?:(?!://)\S)*")
+_BESIDE = re.compile(r"(&|;(?=[^=&;]+=))")
+"""Between parameters; a ``;`` that none follows belongs to a value."""
+
+_NUMBERS_AFTER = re.compile(r"(?:_[a-z]+=\d+(?:\.\w+)?)*$", re.IGNORECASE)
+"""What may follow a password that ends at a ``_``, as in ``_channel=1_stream=0.sdp``: no more of it is shown."""
+
 _SECRET_IN_TEXT = re.compile(
-    rf"(?P<name>[?&;/][^=&;/\s]*(?:{SECRET_PARAMETER.pattern})[^=&;\s]*=)[^&\s]+", re.IGNORECASE
+    rf"(?P<name>(?:[?&;/]|=[^=&;/\s]*_)"
+    rf"(?:[^=&;/\s]*(?:{_WORDS})[^=&;\s]*|[^=&;/\s]*(?:{_ENDINGS})|(?:{_NAMES}))=)[^&\s]+",
+    re.IGNORECASE,
 )
 
 
@@ -33,6 +44,9 @@ class Credentials(BaseModel):
     username: SecretStr | None = None
     password: SecretStr | None = None
     path: SecretStr | None = Field(default=None, description="The path as it is opened, where it holds secrets.")
+    parameters: SecretStr | None = Field(
+        default=None, description="The rest of the query as it is opened, where it holds secrets within parameters."
+    )
     query: dict[str, SecretStr] = Field(default_factory=dict, description="Secret query parameters by name.")
 
 
@@ -55,18 +69,20 @@ def split_credentials(url: str) -> tuple[str, Credentials | None]:
     secret: dict[str, SecretStr] = {}
     for parameter in parts.query.split("&"):
         name, _, value = parameter.partition("=")
-        if SECRET_PARAMETER.search(unquote_plus(name)):
+        if SECRET_PARAMETER.search(unquote_plus(name)) and len(_BESIDE.split(parameter)) == 1:
             secret[unquote_plus(name)] = SecretStr(unquote_plus(value))
         else:
             shown.append(parameter)
-    path = _masked(parts.scheme, parts.path)
-    if not user_info and not secret and path == parts.path:
+    path, rest = _masked(parts.scheme, parts.path), "&".join(shown)
+    query = _masked_parameters(rest)
+    if not user_info and not secret and path == parts.path and query == rest:
         return url.partition("#")[0] if host else url, None
-    clean = urlunsplit((parts.scheme, host, path, "&".join(shown), ""))
+    clean = urlunsplit((parts.scheme, host, path, query, ""))
     return clean, Credentials(
         username=SecretStr(unquote(username)) if user_info else None,
         password=SecretStr(unquote(password)) if colon else None,
         path=SecretStr(parts.path) if path != parts.path else None,
+        parameters=SecretStr(rest) if query != rest else None,
         query=secret,
     )
 
@@ -76,12 +92,21 @@ def _masked(scheme: str, path: str) -> str:
     segments = path.split("/")
     if scheme.lower() in ("rtmp", "rtmps") and len(segments) > 2 and segments[-1]:
         segments[-1] = MASK
-    return "/".join("&".join(map(_masked_parameter, segment.split("&"))) for segment in segments)
+    return "/".join(map(_masked_parameters, segments))
+
+
+def _masked_parameters(text: str) -> str:
+    return "".join(map(_masked_parameter, _BESIDE.split(text)))
 
 
 def _masked_parameter(parameter: str) -> str:
-    name, equals, value = parameter.partition("=")
-    return f"{name}={MASK}" if equals and value and SECRET_PARAMETER.search(unquote(name)) else parameter
+    """``name=value``, with the value masked where it is secret; further ones may follow it, each after a ``_``."""
+    name, _, value = parameter.partition("=")
+    if value and SECRET_PARAMETER.search(unquote(name)):
+        after = _NUMBERS_AFTER.search(value)
+        return f"{name}={MASK}{after[0] if after is not None and after.start() else ''}"
+    own, _, further = value.partition("_")
+    return f"{name}={own}_{_masked_parameter(further)}" if "=" in further else parameter
 
 
 def _is_unreadable(url: str) -> bool:
@@ -107,7 +132,11 @@ def join_credentials(url: str, credentials: Credentials | None) -> str:
             user_info += ":" + quote(credentials.password.get_secret_value(), safe="")
         netloc = f"{user_info}@{netloc}"
     extra = urlencode({name: value.get_secret_value() for name, value in credentials.query.items()})
-    query = "&".join(part for part in (parts.query, extra) if part)
+    rest = parts.query
+    if credentials.parameters is not None:
+        real = credentials.parameters.get_secret_value()
+        rest = real if _masked_parameters(real) == rest else rest  # as with the path
+    query = "&".join(part for part in (rest, extra) if part)
     path = parts.path
     if credentials.path is not None:
         real = credentials.path.get_secret_value()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
-from deployments.errors import InvalidSpec, StreamError, StreamNotFound
+from deployments.errors import InvalidSpec, StreamError, StreamErrorCode, StreamNotFound
 from deployments.models.actor import declared_models
 from deployments.models.desk import ModelDesk
 from deployments.models.versions import ModelState, Order, Version
@@ -22,9 +23,10 @@ from deployments.models.versions import Report as ModelReport
 from deployments.names import DEFAULT_MODEL, NAMESPACE, SUPERVISOR
 from deployments.streams.actor import Report, actor_name, stream_actor_class
 from deployments.streams.backoff import Backoff
+from deployments.streams.hardware import NOTHING, Budget, Grant, plan
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
-from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
+from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
 from deployments.supervisor.config import SupervisorConfig
 from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
 from deployments.supervisor.registry import Entry, StreamRegistry
@@ -39,6 +41,10 @@ POLL_TIMEOUT_S = 5.0
 DELETE_TIMEOUT_S = 10.0
 """A stream that has not stopped by then is killed."""
 
+PLACE_PATIENCE_S = 60.0
+"""How long an actor with a place on a GPU may wait for a node with room; then it starts without. A crowd of actors that
+start at once on a small node takes half of it."""
+
 SEQUENCE_MARGIN = 100_000
 """Added when an actor is replaced: above the frames that its predecessor decoded unseen since its last report."""
 
@@ -51,6 +57,8 @@ class _Running:
 
     actor: ActorHandle[Any]
     generation: int
+    grant: Grant
+    started: float
     report: Report | None = None
     alive: bool = True
     stopping: bool = False
@@ -70,6 +78,8 @@ class Supervisor:
         self._sequences: Counter[str] = Counter()
         self._deaths: dict[str, Backoff] = {}
         self._not_before: dict[str, float] = {}
+        self._unplaced: set[str] = set()
+        self._waiting: dict[str, LastError] = {}
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
         self._wake = asyncio.Event()
@@ -123,6 +133,7 @@ class Supervisor:
         await self._adopted.wait()
         entry = self._registry.get(stream_id)
         self._not_before.pop(stream_id, None)
+        self._unplaced.discard(stream_id)
         running = self._running.get(stream_id)
         if running is not None and running.alive:
             running.actor.reconnect.remote()
@@ -132,6 +143,8 @@ class Supervisor:
         """Return once the stream's actor has ended, at most `DELETE_TIMEOUT_S` later. Raises StreamNotFound."""
         await self._adopted.wait()
         self._registry.remove(stream_id, if_generation)
+        self._unplaced.discard(stream_id)
+        self._waiting.pop(stream_id, None)
         await self._stop(stream_id)
 
     async def _check(self, spec: StreamSpec) -> None:
@@ -191,18 +204,24 @@ class Supervisor:
             self._wake.clear()
 
     def _reconcile(self) -> None:
-        observed = {
-            stream_id: Observed(running.generation, running.alive, running.stopping)
-            for stream_id, running in self._running.items()
-        }
-        for action in reconcile(self._registry, observed):
-            self._apply(action)
+        observed = {stream_id: self._observed(stream_id, running) for stream_id, running in self._running.items()}
+        self._unplaced |= {stream_id for stream_id, seen in observed.items() if seen.unplaced}
+        actions = reconcile(self._registry, observed)
+        starts = any(isinstance(action, Start) for action in actions)
+        offered: dict[str, float] = ray.cluster_resources() if starts else {}  # type: ignore[no-untyped-call]
+        for action in actions:
+            self._apply(action, offered)
 
-    def _apply(self, action: Action) -> None:
+    def _observed(self, stream_id: str, running: _Running) -> Observed:
+        waits = running.grant != NOTHING and running.report is None and stream_id not in self._unplaced
+        unplaced = waits and asyncio.get_running_loop().time() - running.started > PLACE_PATIENCE_S
+        return Observed(running.generation, running.alive, running.stopping, running.grant, unplaced)
+
+    def _apply(self, action: Action, offered: Mapping[str, float]) -> None:
         match action:
             case Start(entry):
                 if asyncio.get_running_loop().time() >= self._not_before.get(entry.spec.id, 0.0):
-                    self._start(entry)
+                    self._start(entry, offered)
             case Update(entry):
                 running = self._running[entry.spec.id]
                 running.generation = entry.generation
@@ -212,14 +231,29 @@ class Supervisor:
             case Reap(stream_id):
                 self._reap(stream_id)
 
-    def _start(self, entry: Entry) -> None:
+    def _start(self, entry: Entry, offered: Mapping[str, float]) -> None:
         stream_id = entry.spec.id
+        budget = Budget.of(offered, (running.grant for running in self._running.values()))
+        planned = plan(entry.spec, budget, patient=stream_id not in self._unplaced)
+        if planned.grant is None:
+            self._wait(stream_id, planned.notes[0])
+            return
+        self._waiting.pop(stream_id, None)
         self._epochs[stream_id] += 1
-        create = stream_actor_class(stream_id, self._config.stream_num_cpus, self._config.stream_memory_mb * 1024**2)
-        actor = create.remote(
-            entry.spec, entry.generation, self._policy, self._epochs[stream_id], self._sequences[stream_id]
-        )
-        self._running[stream_id] = _Running(actor, entry.generation)
+        memory = self._config.stream_memory_mb * 1024**2
+        create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
+        life = (self._epochs[stream_id], self._sequences[stream_id])
+        actor = create.remote(entry.spec, entry.generation, self._policy, *life, planned.grant, planned.notes)
+        now = asyncio.get_running_loop().time()
+        self._running[stream_id] = _Running(actor, entry.generation, planned.grant, now)
+
+    def _wait(self, stream_id: str, why: str) -> None:
+        """Start the stream on a later pass, once a place is free."""
+        before = self._waiting.get(stream_id)
+        if before is None or before.message != why:
+            code = StreamErrorCode.HWACCEL_UNAVAILABLE
+            self._waiting[stream_id] = LastError(code=code, message=why, at=time.time(), retryable=True)
+            logger.warning("stream %s waits: %s", stream_id, why)
 
     def _reap(self, stream_id: str) -> None:
         self._remember_sequence(self._running.pop(stream_id), stream_id)
@@ -277,7 +311,8 @@ class Supervisor:
             stream_id, status = report.spec.id, report.status
             self._registry.adopt(Entry(report.spec, status.generation))
             self._epochs[stream_id] = status.epoch
-            self._running[stream_id] = _Running(actor, status.generation, report)
+            now = asyncio.get_running_loop().time()
+            self._running[stream_id] = _Running(actor, status.generation, report.grant, now, report)
 
     def _remember_sequence(self, running: _Running, stream_id: str) -> None:
         seen = running.report.next_sequence if running.report is not None else self._sequences[stream_id]
@@ -293,7 +328,9 @@ class Supervisor:
             known = self._epochs[entry.spec.id] > 0
             reason = "its actor ended and is started again" if known else "its actor is about to be started"
             reason = "its actor starts, or waits for a node with room" if running else reason
-            status = StreamStatus(generation=entry.generation, reason=reason)
+            waiting = self._waiting.get(entry.spec.id)
+            reason = waiting.message if waiting else reason
+            status = StreamStatus(generation=entry.generation, reason=reason, last_error=waiting)
         else:
             status = running.report.status.model_copy(update={"generation": entry.generation})
         return StreamView(spec=entry.spec, status=status)

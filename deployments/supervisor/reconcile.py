@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from deployments.streams.hardware import NOTHING, Grant, fits
 from deployments.supervisor.registry import Entry
 
 
@@ -20,11 +21,15 @@ class Observed:
         generation: the generation that it follows.
         alive: False once Ray said that it died.
         stopping: it was told to stop.
+        grant: the places on GPUs that it holds.
+        unplaced: no node has had room for it and its places for so long that it should do without them.
     """
 
     generation: int
     alive: bool
     stopping: bool = False
+    grant: Grant = NOTHING
+    unplaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the actor of a stream that nobody wants any more."""
+    """End the actor of a stream that nobody wants any more, or that needs one with other places."""
 
     stream_id: str
 
@@ -66,7 +71,11 @@ def reconcile(desired: Iterable[Entry], observed: Mapping[str, Observed]) -> lis
         seen = observed.get(stream_id)
         if seen is None:
             actions.append(Start(entry))
-        elif seen.alive and not seen.stopping and seen.generation != entry.generation:
+        elif not seen.alive or seen.stopping:
+            continue
+        elif seen.unplaced or not fits(entry.spec, seen.grant):
+            actions.append(Stop(entry.spec.id))
+        elif seen.generation != entry.generation:
             actions.append(Update(entry))
     for stream_id, seen in observed.items():
         if stream_id not in wanted and seen.alive and not seen.stopping:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
+
+from numpy.typing import NDArray
 
 from engines.manifest import Manifest
 from engines.types import Float32Array, Int32Array, TensorSpec
@@ -31,6 +33,18 @@ class Objects(NamedTuple):
     class_id: Int32Array
 
 
+class Labelled(NamedTuple):
+    """Candidates of one frame that have one class each already, and still overlap; the arrays are as in `Objects`."""
+
+    boxes: Float32Array
+    confidence: Float32Array
+    class_id: Int32Array
+
+
+Decoded = Candidates | Labelled | Objects
+"""One frame's boxes, for `engines.postprocess.detections`."""
+
+
 class Decoder(Protocol):
     """Reads the outputs of one model family."""
 
@@ -43,8 +57,8 @@ class Decoder(Protocol):
         """
         ...
 
-    def decode(self, outputs: Mapping[str, Float32Array], floors: Sequence[float]) -> Sequence[Candidates | Objects]:
-        """Decode the batch ``outputs``, one `Candidates` or one `Objects` a frame.
+    def decode(self, outputs: Mapping[str, NDArray[Any]], floors: Sequence[float]) -> Sequence[Decoded]:
+        """Decode the batch ``outputs``, which may hold more frames than there are ``floors``.
 
         Frame b keeps only the rows whose best score, or whose confidence, is at least ``floors[b]``. Few rows pass
         an ordinary threshold, and only those need their boxes worked out.

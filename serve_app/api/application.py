@@ -8,25 +8,28 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve_app.api import detect, live, models, streams, system
+from serve_app.api import detect, inference_v2, live, models, streams, system
 from serve_app.api.dependencies import Ports
 from serve_app.api.openapi import describe
 from serve_app.api.pages import pages_router
 from serve_app.api.ports import Detector, Media, Streams
 from serve_app.api.problems import UnexpectedErrors, add_handlers
 from serve_app.api.security import LOOPBACK_HOSTS, Guard
+from serve_app.api.v2.inference import Inference
 from serve_app.api.viewers import Viewers
 
 VIEWER_LIMIT = 500
 
 _DESCRIPTION = (
     "Live video in, objects found in every frame, detections and annotated video out. Every error is a problem "
-    "(RFC 9457) with a stable `code`. Credentials in a URL are taken in and never shown again."
+    "(RFC 9457) with a stable `code`, or below `/v2` as that protocol has it. "
+    "Credentials in a URL are taken in and never shown again."
 )
 _TAGS = [
     {"name": "streams", "description": "What is watched."},
     {"name": "live", "description": "What streams see."},
     {"name": "detection", "description": "Looking at something once."},
+    {"name": "inference protocol", "description": "The Open Inference Protocol, version 2."},
     {"name": "system", "description": "Models, capacity, health."},
 ]
 
@@ -71,8 +74,10 @@ def create_api(
         redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.state.ports = Ports(streams_port, detector, media, Viewers(streams_port, viewer_limit))
-    for router in (streams.router, live.router, detect.router, models.router, system.router, pages_router()):
+    inference = Inference(detector, media, version)
+    app.state.ports = Ports(streams_port, detector, media, Viewers(streams_port, viewer_limit), inference)
+    parts = (streams, live, detect, inference_v2, models, system)
+    for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)
     add_handlers(app)
     app.add_middleware(UnexpectedErrors)

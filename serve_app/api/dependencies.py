@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from deployments.streams.spec import ModelName, StreamId
 from serve_app.api.ports import Detector, Media, Streams
+from serve_app.api.v2.inference import Inference
 from serve_app.api.viewers import Viewers
 
 
@@ -21,6 +22,7 @@ class Ports:
     detector: Detector
     media: Media
     viewers: Viewers
+    inference: Inference
 
 
 def _ports(request: Request) -> Ports:

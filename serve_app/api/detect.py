@@ -57,7 +57,7 @@ async def detect(
     "/probe",
     summary="Look at a source",
     operation_id="probe",
-    responses=problems(400, 403, 413, 415, 422, 502),
+    responses=problems(400, 403, 413, 415, 422, 502, 503),
     openapi_extra=json_body("ProbeBody", PROBE_EXAMPLE),
 )
 async def probe(ports: UsePorts, request: Request) -> SourceInfo:

@@ -25,6 +25,10 @@ _MEANINGS = {
     502: "The source can't be opened now; trying again can help.",
     503: "What is asked for is not there now; try again after `Retry-After` seconds.",
 }
+_OF_INFERENCE = {
+    400: "A tensor, its shape or a parameter can't be used.",
+    404: "There is no such model or version.",
+}
 _SOURCE = {"url": "rtsp://user:pass@10.0.0.7/ch1"}
 STREAM_EXAMPLE: dict[str, Any] = {"source": _SOURCE, "labels": {"site": "north"}}
 PATCH_EXAMPLE: dict[str, Any] = {"paused": True, "detect": {"confidence": 0.5}}
@@ -52,6 +56,24 @@ def image_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"image/jpeg": schema, "image/png": schema}}}
 
 
+def inference_errors(*statuses: int) -> Responses:
+    """The errors of a route of the inference protocol, in that protocol's form."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(model="InferenceError")}}}
+    return {
+        status: {"description": _OF_INFERENCE.get(status) or _MEANINGS[status], "content": content}
+        for status in statuses
+    }
+
+
+def inference_body() -> dict[str, Any]:
+    """A body as the inference protocol has it."""
+    content = {
+        "application/json": {"schema": {"type": "object", "additionalProperties": True}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def answers(description: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     """A successful response that is not JSON."""
     return {"description": description, "content": {media_type: {"schema": schema}}}
@@ -68,6 +90,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
         name = model.__name__ if model in (Problem, ModelSwap) else f"{model.__name__}Input"
         schemas.update({key: value for key, value in schema.pop("$defs", {}).items() if key not in schemas})
         schemas[name] = schema
+    schemas["InferenceError"] = {
+        "title": "InferenceError",
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"type": "string"}},
+        "description": "An error as the Open Inference Protocol has it.",
+    }
+    for path, calls in document["paths"].items():
+        if path.startswith("/v2"):
+            for call in calls.values():
+                call["responses"].pop("422", None)  # FastAPI adds it to every route with a parameter
     return _with_bodies(document, schemas)
 
 

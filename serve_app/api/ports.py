@@ -6,6 +6,7 @@ Every method is awaited on the API's event loop and must be safe to call many ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -152,13 +153,27 @@ class Detector(Protocol):
         """
         ...
 
+    async def detect_frames(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        thresholds: Thresholds | None,
+        made_for: EngineInfo,
+        model: str = DEFAULT_MODEL,
+    ) -> list[Detections]:
+        """Find objects in frames that are letterboxed already, uint8 ``[height, width, 3]`` as ``made_for`` says.
+
+        Boxes are pixels of the frames as they are given. Raises ModelNotFound, and DetectorUnavailable where the model
+        was swapped meanwhile.
+        """
+        ...
+
     async def load(self, model: str = DEFAULT_MODEL) -> tuple[NodeLoad, ...]:
         """Measured speed and present load of each node with an engine of the model. Raises ModelNotFound."""
         ...
 
 
 class Media(Protocol):
-    """Looking into sources and images."""
+    """Looking into sources and images. Every method raises Overloaded where too many calls of it wait already."""
 
     async def probe(self, source: SourceSpec) -> SourceInfo:
         """What a source is, without starting a stream.

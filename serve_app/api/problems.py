@@ -1,5 +1,7 @@
 """Errors as RFC 9457 problems: one table from exceptions to status and stable code.
 
+Below ``/v2`` they have the form of the Open Inference Protocol instead, whatever raised them.
+
 No problem ever repeats what a client sent: a URL in it may hold credentials. Field paths and messages go through
 `redact`, pydantic's ``input`` and ``ctx`` are left out, and ``instance`` is the path without its query.
 """
@@ -27,6 +29,7 @@ from deployments.errors import (
     ForbiddenPackage,
     InvalidSpec,
     ModelNotFound,
+    Overloaded,
     PackageRefused,
     RaysightError,
     SpecConflict,
@@ -102,6 +105,7 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     SwapInProgress: Kind(409, "swap_in_progress", "The model is being swapped"),
     ForbiddenPackage: Kind(403, "forbidden_package", "The package is not allowed"),
     PackageRefused: Kind(422, "package_refused", "The package can't be used"),
+    Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
     SupervisorUnavailable: Kind(503, "supervisor_unavailable", "Streams can't be changed or listed now"),
 }
@@ -177,6 +181,9 @@ def _shown(text: str) -> str:
 def problem_response(scope: Scope, refused: Refused) -> Response:
     """The response that tells a client of a problem."""
     kind = refused.kind
+    headers = dict(refused.headers or {}) | (_RETRY_AFTER if kind.status == 503 else {})
+    if _is_inference(scope):
+        return JSONResponse({"error": _shown(refused.detail)}, kind.status, headers=headers)
     problem = Problem(
         type=f"urn:raysight:problem:{kind.code}",
         title=kind.title,
@@ -186,10 +193,14 @@ def problem_response(scope: Scope, refused: Refused) -> Response:
         instance=quote(_shown(scope.get("root_path", "") + scope["path"].removeprefix(scope.get("root_path", "")))),
         errors=refused.errors or None,
     )
-    headers = dict(refused.headers or {}) | (_RETRY_AFTER if kind.status == 503 else {})
     return JSONResponse(
         problem.model_dump(mode="json", exclude_none=True), kind.status, headers={"Content-Type": MEDIA_TYPE, **headers}
     )
+
+
+def _is_inference(scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def add_handlers(app: FastAPI) -> None:

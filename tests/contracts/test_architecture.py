@@ -18,6 +18,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "ray": ("**/actor.py", "**/deployment.py", "serve_app/app.py", "deployments/telemetry.py"),
     "fastapi": ("serve_app/**",),
     "starlette": ("serve_app/**",),
+    "grpc": ("serve_app/api/v2/**", "serve_app/load_test/**"),
+    "aiohttp": ("serve_app/load_test/**",),
+    "google": ("serve_app/api/v2/**",),
     "av": ("deployments/streams/media/**",),
     "aiortc": ("deployments/streams/media/**",),
     "zmq": ("deployments/link/**",),
@@ -25,7 +28,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "tensorrt_rtx": ("engines/trt/**",),
     "pycuda": ("engines/trt/**",),
     "cuda": ("engines/trt/**",),
-    "onnxruntime": ("engines/onnx.py", "engines/package.py"),
+    "faster_coco_eval": ("engines/evaluation/coco.py",),
+    "onnxruntime": ("engines/onnx.py", "engines/onnx_cuda.py", "engines/package.py", "engines/building/trial.py"),
 }
 """Packages that few files may know, and which."""
 

@@ -175,6 +175,18 @@ def test_packed_pictures_are_made_i420_for_the_network(holding: Server) -> None:
     client.close()
 
 
+def test_padding_stays_at_home(holding: Server) -> None:
+    client = holding.attach(tcp=True)
+    client.submit(DetectRequest(picture(1), None, rows=(11, 26)))
+    frame = holding.frames.get(timeout=PATIENCE_S)
+    assert (frame.image.shape, frame.rows) == ((42, 64), (10, 28))
+    client.close()
+    near = holding.attach()
+    near.submit(DetectRequest(picture(1), None, rows=(11, 26)))
+    assert holding.frames.get(timeout=PATIENCE_S).image.shape == (48, 64, 3)
+    near.close()
+
+
 def test_i420_pictures_travel_as_they_are(server: Server) -> None:
     client = server.attach(tcp=True)
     image = picture(1, (72, 64))

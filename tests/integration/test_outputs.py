@@ -20,11 +20,13 @@ import pytest
 
 from deployments.errors import ForbiddenAddress
 from deployments.streams.media.encoder import H264Encoder
+from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.sink import Sink, target_of
 from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo
+from tests.support.media import WITHOUT_GPU
 
 TIME_BASE = Fraction(1, 90000)
 FRAME = 3600
@@ -65,8 +67,10 @@ def pictures(count: int, width: int = 320, height: int = 240) -> list[AvPicture]
     return made
 
 
-def publisher(*specs: OutputSpec, audio: Any = None, resolve: Callable[[str], str] = lambda url: url) -> Publisher:
-    return Publisher(specs, INFO, TIME_BASE, audio, resolve)
+def publisher(
+    *specs: OutputSpec, audio: Any = None, resolve: Callable[[str], str] = lambda url: url, nvenc: Nvenc | None = None
+) -> Publisher:
+    return Publisher(specs, INFO, TIME_BASE, audio, resolve, nvenc)
 
 
 def eventually(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
@@ -175,6 +179,27 @@ def test_an_mp4_of_a_writer_that_was_killed_can_be_played(tmp_path: Path) -> Non
     eventually(lambda: (tmp_path / "cut.mp4").stat().st_size > 1500)
     sink.close()
     assert len(frames_of(tmp_path / "cut.mp4")) >= 20
+
+
+def test_an_output_says_why_no_packets_come(tmp_path: Path) -> None:
+    to = publisher(OutputSpec(url=str(tmp_path / "a.mp4")), OutputSpec(url=str(tmp_path / "b.mp4"), gop_s=1.0))
+    narrow = pictures(2, 1, 33)
+    for number, picture in enumerate(narrow):
+        with pytest.raises(av.FFmpegError):
+            to.write(number * FRAME, picture, None)
+    since = 0.0
+    for status in to.statuses():  # each with an encoder of its own
+        assert status.last_error is not None
+        assert status.last_error.code == "codec_unsupported"
+        assert "1x33" in status.last_error.message
+        since = status.last_error.at
+    with pytest.raises(av.FFmpegError):
+        to.write(2 * FRAME, narrow[0], None)
+    again = to.statuses()[-1].last_error
+    assert again is not None
+    assert again.at == since
+    keep_writing(to, lambda: all(status.state == "online" for status in to.statuses()), start=3 * FRAME)
+    to.close()
 
 
 def test_hls_gives_a_playlist_whose_segments_hold_every_frame(tmp_path: Path) -> None:
@@ -373,3 +398,19 @@ def test_sound_that_a_container_cannot_carry_is_left_out_and_said_so(tmp_path: P
     assert "Sound is left out" in error.message
     to.close()
     assert len(frames_of(tmp_path / "out.mp4")) > 0
+
+
+@WITHOUT_GPU
+def test_a_place_on_nvenc_without_a_gpu_is_x264_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+    to = publisher(*(OutputSpec(url=str(path), gop_s=1.0 + n) for n, path in enumerate(paths)), nvenc=Nvenc())
+    assert [status.encoder for status in to.statuses()] == [None, None]
+    for index, picture in enumerate(pictures(20)):
+        nv12: Any = picture.frame.reformat(format="nv12")
+        to.write(index * FRAME, AvPicture(nv12), None)
+    assert [status.encoder for status in to.statuses()] == ["libx264", "libx264"]
+    eventually(lambda: all(status.packets == 20 for status in to.statuses()), 60.0)
+    to.close()
+    assert [len(frames_of(path)) for path in paths] == [20, 20]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["encodes in software: NVENC can't be used (PermissionError)"]

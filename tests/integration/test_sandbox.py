@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError
+from deployments.errors import ForbiddenAddress, InvalidSpec, Overloaded, StreamError
 from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec
@@ -48,7 +48,7 @@ def jpeg(width: int, height: int) -> bytes:
 
 def test_a_file_is_probed(policy: UrlPolicy) -> None:
     make_clip(policy.media_root / "clip.mp4", audio=True, frames=10)
-    expected = SourceInfo(codec="h264", width=320, height=240, fps=25.0, audio_codec="aac")
+    expected = SourceInfo(codec="h264", width=320, height=240, fps=25.0, audio_codec="aac", decoder="h264")
     assert probe("file:clip.mp4", policy) == expected
 
 
@@ -88,6 +88,23 @@ def test_a_child_reaches_a_server_with_its_credentials_and_never_shows_them(poli
     assert caught.value.code == "auth_failed"
     assert "s3cret" not in str(caught.value)
     assert any(b"dXNlcjpzM2NyZXQ=" in request for request in requests), "the password has reached the server"
+
+
+def test_a_child_gets_the_secrets_of_path_and_query(policy: UrlPolicy) -> None:
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hear() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+
+        server = threading.Thread(target=hear)
+        server.start()
+        with pytest.raises(StreamError):
+            probe(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/user=a&password=s3cret?a=1;token=t0ken", policy)
+        server.join(5)
+    assert b"/user=a&password=s3cret?a=1;token=t0ken" in asked[0]
 
 
 def test_a_hanging_server_is_left_in_time(policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +151,25 @@ def test_more_probes_than_children_take_turns(policy: UrlPolicy) -> None:
         return await asyncio.gather(*(sandbox.probe(spec, policy, 20) for _ in range(sandbox.MAX_CHILDREN + 2)))
 
     assert len(asyncio.run(scenario())) == sandbox.MAX_CHILDREN + 2
+
+
+def test_probes_that_hang_hold_up_no_image_and_only_so_many_wait(policy: UrlPolicy) -> None:
+    async def scenario(url: str) -> None:
+        spec = SourceSpec(url=url)
+        most = sandbox.MAX_CHILDREN + sandbox.MAX_WAITING_PROBES
+        hanging = [asyncio.create_task(sandbox.probe(spec, policy, 60)) for _ in range(most)]
+        await asyncio.sleep(0)  # all of them are in their places
+        with pytest.raises(Overloaded, match="8 probes"):
+            await sandbox.probe(spec, policy, 60)
+        assert (await sandbox.decode_image(jpeg(64, 48))).shape == (48, 64, 3)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        with pytest.raises(StreamError):  # there is room again
+            await sandbox.probe(SourceSpec(url="file:none.mp4"), policy, 20)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(asyncio.wait_for(scenario(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"), 40))
 
 
 def test_images_are_decoded() -> None:

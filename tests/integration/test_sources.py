@@ -97,7 +97,7 @@ class TestFiles:
     @pytest.mark.parametrize("codec", ["h264", "hevc", "mjpeg"])
     def test_every_frame_of_every_codec(self, policy: UrlPolicy, codec: str) -> None:
         with open_source(SourceSpec(url=f"file:{codec}.mp4", realtime=False), policy, Timeline()) as source:
-            assert source.info == SourceInfo(codec=codec, width=320, height=240, fps=25.0)
+            assert source.info == SourceInfo(codec=codec, width=320, height=240, fps=25.0, decoder=codec)
             items, error = to_the_end(source)
         assert error.code == "ended"
         assert [item.pts for item in items] == [3600 * n for n in range(50)]
@@ -396,6 +396,21 @@ class TestNetwork:
             open_source(SourceSpec(url="http://169.254.169.254/latest"), policy, Timeline())
 
 
+METADATA = "http://169.254.169.254/latest"
+_LONG = "#EXT-X-TARGETDURATION:9\n"
+REFRESHED = "/refreshed.m3u8"
+PLAYLISTS = {
+    "/segment.m3u8": f"{_LONG}#EXTINF:9,\n{METADATA}/segment.ts",
+    "/encrypted.m3u8": f"{_LONG}#EXTINF:9,\nhttps://169.254.169.254/segment.ts",
+    "/later.m3u8": f"{_LONG}#EXTINF:9,\nsegment.ts\n#EXTINF:9,\n{METADATA}/segment.ts",
+    "/key.m3u8": f'{_LONG}#EXT-X-KEY:METHOD=AES-128,URI="{METADATA}/key"\n#EXTINF:9,\nsegment.ts',
+    "/map.m3u8": f'{_LONG}#EXT-X-MAP:URI="{METADATA}/init.mp4"\n#EXTINF:9,\nsegment.ts',
+    "/variant.m3u8": f"#EXT-X-STREAM-INF:BANDWIDTH=1\n{METADATA}/live.m3u8",
+    "/redirected.m3u8": f"{_LONG}#EXTINF:9,\naway.ts",
+    "/mapped.m3u8": f"{_LONG}#EXTINF:9,\nhttp://[::ffff:169.254.169.254]/segment.ts",
+}
+
+
 class _Web(BaseHTTPRequestHandler):
     """Serves a media folder, a redirect, and playlists that point elsewhere; notes what was asked for."""
 
@@ -407,6 +422,11 @@ class _Web(BaseHTTPRequestHandler):
         if self.path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/h264.mp4")
+            self.end_headers()
+            return
+        if self.path == "/away.ts":
+            self.send_response(302)
+            self.send_header("Location", "http://169.254.169.254/segment.ts")
             self.end_headers()
             return
         if self.path == "/missing":
@@ -422,9 +442,17 @@ class _Web(BaseHTTPRequestHandler):
         head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n"
         if self.path == "/file.m3u8":
             return f"{head}file://{self.root}/segment.ts\n#EXT-X-ENDLIST\n".encode()
-        if self.path == "/live.m3u8":
+        if self.path.startswith("/live.m3u8"):
             return f"{head}segment.ts\n#EXT-X-ENDLIST\n".encode()
-        return (self.root / self.path.strip("/")).read_bytes()
+        if self.path == "/master.m3u8":
+            return b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nlive.m3u8?2\n"
+        if self.path == REFRESHED:  # the first time it is looked at, the second time played, then played on
+            live = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsegment.ts\n"
+            more = f"#EXTINF:1,\n{METADATA}/segment.ts\n" if self.asked.count(self.path) > 2 else ""
+            return f"{live}{more}".encode()
+        if self.path in PLAYLISTS:
+            return f"#EXTM3U\n#EXT-X-VERSION:3\n{PLAYLISTS[self.path]}\n#EXT-X-ENDLIST\n".encode()
+        return (self.root / self.path.partition("?")[0].strip("/")).read_bytes()
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
@@ -443,10 +471,49 @@ def web(media: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 class TestHttp:
-    @pytest.mark.parametrize("path", ["h264.mp4", "segment.ts", "live.m3u8"])
+    @pytest.mark.parametrize("path", ["h264.mp4", "segment.ts", "live.m3u8", "master.m3u8"])
     def test_files_and_playlists(self, policy: UrlPolicy, web: tuple[str, list[str]], path: str) -> None:
         with open_source(SourceSpec(url=f"{web[0]}/{path}"), policy, Timeline()) as source:
             assert len([item for item in to_the_end(source)[0] if isinstance(item, VideoItem)]) == 50
+
+    @pytest.mark.parametrize("excepted", ["", "169.254.169.254,127.0.0.1"])
+    @pytest.mark.parametrize("path", [*PLAYLISTS, REFRESHED])
+    def test_a_playlist_leads_nowhere_that_sources_may_not_reach(
+        self,
+        policy: UrlPolicy,
+        web: tuple[str, list[str]],
+        path: str,
+        excepted: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("no_proxy", excepted)  # of hosts that FFmpeg would open past the check
+        monkeypatch.setenv("NO_PROXY", excepted)
+        monkeypatch.setenv("no_grpc_proxy", excepted)
+        before = set(threading.enumerate())
+
+        def played() -> None:
+            with open_source(SourceSpec(url=f"{web[0]}{path}"), policy, Timeline(), read_timeout_s=3) as source:
+                for _ in source.items():
+                    pass
+
+        with pytest.raises(ForbiddenAddress, match="metadata"):
+            played()
+        until(lambda: not [t for t in set(threading.enumerate()) - before if t.name.startswith("egress")])
+
+    def test_a_playlist_is_opened_by_the_address_that_was_checked(
+        self, media: Path, web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+
+        def addresses(self: UrlPolicy, url: str) -> list[str]:
+            asked.append(url.rpartition("/")[2])
+            return ["127.0.0.1"]
+
+        monkeypatch.setattr(UrlPolicy, "addresses", addresses)
+        policy = UrlPolicy(media_root=media, output_root=media)
+        with open_source(SourceSpec(url=f"{web[0]}/live.m3u8"), policy, Timeline()) as source:
+            to_the_end(source)
+        assert asked == ["live.m3u8", "segment.ts"]
 
     def test_a_missing_page(self, policy: UrlPolicy, web: tuple[str, list[str]]) -> None:
         with pytest.raises(StreamError) as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -243,6 +243,18 @@ class MemoryDetector:
         box = np.array([[0, 0, width / 2, height]], np.float32)
         found = Detections(box, np.array([0.9], np.float32), np.array([0], np.int32))
         return DetectResult(found, ENGINE.class_names, {"whole": 3.5})
+
+    async def detect_frames(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        thresholds: Thresholds | None,
+        made_for: EngineInfo,
+        model: str = "default",
+    ) -> list[Detections]:
+        self._require(model)
+        if made_for != self.states[model].info:
+            raise DetectorUnavailable("Another model is loaded now.")
+        return [(await self.detect(frame, thresholds, model)).detections for frame in frames]
 
     async def load(self, model: str = "default") -> tuple[NodeLoad, ...]:
         self._require(model)

@@ -114,10 +114,13 @@ def run_raysight(
     detector: dict[str, Any] | None = None,
     further: dict[str, dict[str, Any]] | None = None,
     models_root: Path | None = None,
+    resources: dict[str, int] | None = None,
+    grpc_port: int | None = None,
 ) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
-    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``further``: those of further models.
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``further``: those of further models;
+    ``resources``: what Ray may hand out besides; ``grpc_port``: for the inference protocol, which has none by default.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -141,8 +144,11 @@ def run_raysight(
                 "args": args,
             }
         )
+    if grpc_port is not None:
+        functions = ["serve_app.api.v2.servicer:add_inference_service"]
+        config["grpc_options"] = {"port": grpc_port, "grpc_servicer_functions": functions}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
-    cluster = LocalCluster(path, Ports(free_port(), free_port()))
+    cluster = LocalCluster(path, Ports(free_port(), free_port()), resources=resources or {})
     with cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
         yield Raysight(cluster, api, media_root, output_root, config)

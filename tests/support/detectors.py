@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
 from deployments.detector.port import DetectReply, DetectRequest, InvalidFrame
 from deployments.detector.service import Arrival, DetectorService, Outcome
@@ -21,25 +21,12 @@ def fake_engine(fixed_ms: float = 0.0, side: int = SIDE) -> FakeEngine:
     return FakeEngine(fixed_ms=fixed_ms, width=side, height=side)
 
 
-class LocalReply:
-    """A frame on its way."""
-
-    def __init__(self, outcome: Future[list[Outcome]]) -> None:
-        self._outcome = outcome
-
-    def when_settled(self, callback: Callable[[], None]) -> None:
-        self._outcome.add_done_callback(lambda _: callback())
-
-    def result(self, timeout_s: float) -> DetectReply:
-        try:
-            (outcome,) = self._outcome.result(timeout_s)
-        except TimeoutError:
-            raise DetectorUnavailable(f"no reply within {timeout_s:g} s") from None
-        if isinstance(outcome, DetectReply):
-            return outcome
-        if isinstance(outcome, InvalidFrame):
-            raise outcome
-        raise DetectorUnavailable("the detector failed on this frame") from outcome
+def _settle(reply: LinkReply, done: Future[list[Outcome]]) -> None:
+    (outcome,) = done.result()
+    if not isinstance(outcome, (DetectReply, InvalidFrame)):
+        outcome, cause = DetectorUnavailable("the detector failed on this frame"), outcome
+        outcome.__cause__ = cause
+    reply.settle(outcome)
 
 
 class LocalDetector:
@@ -71,11 +58,13 @@ class LocalDetector:
     def place(self) -> UInt8Array | None:
         return None
 
-    def submit(self, request: DetectRequest) -> LocalReply:
+    def submit(self, request: DetectRequest) -> LinkReply:
         if self.away:
             raise DetectorUnavailable("no replica")
         self.submitted += 1
-        return LocalReply(self.service.submit([Arrival(request, time.monotonic())]))
+        reply = LinkReply()
+        self.service.submit([Arrival(request, time.monotonic())]).add_done_callback(partial(_settle, reply))
+        return reply
 
 
 class HeldDetector(LocalDetector):
@@ -90,7 +79,7 @@ class HeldDetector(LocalDetector):
         self.asked += 1
         return super().info(timeout_s)
 
-    def submit(self, request: DetectRequest) -> LinkReply:  # type: ignore[override]
+    def submit(self, request: DetectRequest) -> LinkReply:
         reply = LinkReply()
         self.out.append((DetectRequest(request.image.copy(), request.thresholds), reply))
         self.submitted += 1

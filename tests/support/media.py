@@ -8,6 +8,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
+
+WITHOUT_GPU = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="shows what happens where there is no GPU")
 
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "mjpeg": "mjpeg"}
 _OPTIONS = {

@@ -113,3 +113,6 @@ def place(url: str) -> str:
 
 ReadError = (av.FFmpegError, OSError, ValueError)
 """What opening, reading and decoding may raise for reasons that lie in the source."""
+
+NOT_A_FORMAT = (averror.ArgumentError, averror.InvalidDataError)
+"""What opening raises for data of no format that may be opened: the first of them for a known one."""

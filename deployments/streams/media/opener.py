@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from deployments.streams.hardware import Grant
+from deployments.streams.media.gpu import Nvdec, Nvenc
 from deployments.streams.media.items import Source
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.source import open_source
@@ -13,16 +15,23 @@ from deployments.streams.spec import OutputSpec, SourceSpec
 
 
 class MediaOpener:
-    """Keeps the stream's timeline, so that timestamps go on rising over reconnects."""
+    """Keeps the stream's timeline, so that timestamps go on rising over reconnects, and its places on a GPU.
 
-    def __init__(self, policy: UrlPolicy) -> None:
+    Args:
+        device: the CUDA device on which ``grant`` is used.
+    """
+
+    def __init__(self, policy: UrlPolicy, grant: Grant, device: int) -> None:
         self._policy = policy
+        self._nvdec = Nvdec(device) if grant.nvdec else None
+        self._nvenc = Nvenc(device) if grant.nvenc else None
         self._timeline = Timeline()
 
     def open_source(self, spec: SourceSpec, on_opening: Callable[[Source], None]) -> Source:
         """``on_opening`` gets it while it still opens. Raises StreamError, ForbiddenAddress, InvalidSpec."""
-        return open_source(spec, self._policy, self._timeline, on_opening=on_opening)
+        return open_source(spec, self._policy, self._timeline, on_opening=on_opening, nvdec=self._nvdec)
 
     def open_publisher(self, outputs: tuple[OutputSpec, ...], source: Source) -> Publisher:
         """A publisher for what ``source`` turned out to be; it connects in the background."""
-        return Publisher(outputs, source.info, self._timeline.time_base, source.audio, self._policy.check_output)
+        rules = (self._timeline.time_base, source.audio, self._policy.check_output, self._nvenc)
+        return Publisher(outputs, source.info, *rules)

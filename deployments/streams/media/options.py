@@ -1,6 +1,7 @@
 """How FFmpeg opens each scheme: with no more protocols and formats than it needs, and without delay.
 
-What refers to other addresses, such as a playlist, can't leave the protocols of its own scheme.
+What refers to other addresses, such as a playlist, can't leave the protocols of its own scheme, and opens them through
+`deployments.streams.media.egress` only.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from dataclasses import dataclass
 from deployments.streams.spec import SourceSpec
 
 _CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,live_flv,asf,ogg,h264,hevc,mjpeg"
-_STREAMED = f"{_CONTAINERS},hls,mpjpeg,aac,mp3,ac3,eac3,webvtt"
-"""Formats that may be opened. Not among them are those that refer to other files (concat, sdp, image2) and those that
-take any text for a picture (tty)."""
+_STREAMED = f"{_CONTAINERS},mpjpeg,aac,mp3,ac3,eac3,webvtt"
+"""Formats that may be opened directly. Not among them are those that refer to other addresses or files (hls, concat,
+sdp, image2) and those that take any text for a picture (tty)."""
+
+_PLAYED = f"{_STREAMED},hls"
+"""What a playlist may lead to: itself, other playlists, and segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ KINDS = {
     "file": Kind("file", _CONTAINERS),
     "v4l2": Kind("file", forced="v4l2"),
 }
+
+PLAYLIST = "hls"
 
 _PROBE = {"probesize": "1000000", "analyzeduration": "1000000", "fpsprobesize": "2"}
 """Bytes, microseconds and frames that are looked at at most before the streams count as known: an RTSP camera is open
@@ -59,3 +65,9 @@ def options(spec: SourceSpec, scheme: str, timeouts: tuple[float, float]) -> dic
     if scheme not in ("file", "http", "https"):
         chosen |= _PROBE
     return chosen
+
+
+def playlist_options(chosen: dict[str, str], proxy: str) -> dict[str, str]:
+    """`options` of a source that turned out to be a playlist; whatever it names is opened through ``proxy``."""
+    protocols = chosen["protocol_whitelist"] + ",httpproxy"
+    return {**chosen, "format_whitelist": _PLAYED, "protocol_whitelist": protocols, "http_proxy": proxy}

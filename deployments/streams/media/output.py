@@ -71,6 +71,14 @@ class Output:
         if not packet.audio or self._audio is not None:
             self._queue.put(packet)
 
+    def unencodable(self, message: str) -> None:
+        """Take note that no packets come, and why; the next picture is tried all the same."""
+        with self._lock:
+            last = self._status.last_error
+            if last is None or last.message != message:
+                error = _error(StreamErrorCode.CODEC_UNSUPPORTED, message, False)
+                self._status = self._status.model_copy(update={"last_error": error})
+
     @property
     def failed(self) -> bool:
         """Whether it gave up."""

@@ -31,8 +31,8 @@ _DRAWABLE = {
 }
 """Formats that are drawn into as they are: sub_x, sub_y, bits, full range. Others become yuv420p first."""
 
-_SHRINKABLE = frozenset({"yuv420p", "yuvj420p"})
-"""What cameras send; other formats are left to swscale."""
+_SHRINKABLE = frozenset({"yuv420p", "yuvj420p", "nv12"})
+"""What cameras send, as software and the GPU decode it; other formats are left to swscale."""
 
 _SHRUNK = "yuv422p"
 """Chroma keeps its full height: in 4:2:0 the model would miss a twentieth of the objects of a 1080p street scene."""
@@ -137,8 +137,12 @@ class AvPicture:
         small.color_range = self.frame.color_range
         shrunk = AvPicture(small)
         before, after = self.planes(), shrunk.planes()
-        for plane, into in ((before.y, after.y), (before.u, after.u), (before.v, after.v)):
-            _shrink(plane, into)
+        _shrink(before.y, after.y)
+        if self.frame.format.name == "nv12":
+            _shrink_pairs(_view(self.frame.planes[1], 8), before.u.shape, after.u, after.v)
+        else:
+            _shrink(before.u, after.u)
+            _shrink(before.v, after.v)
         return shrunk
 
     def planes(self) -> Planes:
@@ -158,12 +162,21 @@ class AvPicture:
 
 def _shrink(plane: LumaPlane, into: LumaPlane) -> None:
     """OpenCV's INTER_LINEAR; by an odd whole factor (1080p to 640x360) it is the middle pixel, for half of the CPU."""
-    (height, width), (rows, columns) = plane.shape, into.shape
+    (height, width), (rows, columns) = plane.shape[:2], into.shape[:2]
     down, across = height // rows, width // columns
     if down % 2 == across % 2 == 1 and (down * rows, across * columns) == (height, width):
         np.copyto(into, plane[down // 2 :: down, across // 2 :: across])
     else:
-        cv2.resize(plane, into.shape[::-1], dst=into, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(plane, (columns, rows), dst=into, interpolation=cv2.INTER_LINEAR)
+
+
+def _shrink_pairs(samples: LumaPlane, shape: tuple[int, ...], u: LumaPlane, v: LumaPlane) -> None:
+    """`_shrink` for U and V side by side, ``shape`` of each, without pulling them apart at full size first."""
+    rows, columns = shape
+    pairs = samples[:rows, : 2 * columns].reshape(rows, columns, 2)
+    small = np.empty((*u.shape, 2), np.uint8)
+    _shrink(pairs, small)
+    u[...], v[...] = small[..., 0], small[..., 1]
 
 
 def _view(plane: Any, depth: int) -> LumaPlane:

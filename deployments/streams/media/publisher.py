@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import av
 
 from deployments.streams.frame import Picture
-from deployments.streams.media.encoder import H264Encoder
+from deployments.streams.media.encoder import X264, H264Encoder
+from deployments.streams.media.errors import ReadError
+from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem
 from deployments.streams.media.output import Output
 from deployments.streams.media.packets import EncodedPacket
@@ -52,6 +54,7 @@ class Publisher:
         audio_template: the source's stream whose packets `write_audio` brings, None for none. Its parameters are
             copied here, so that the source may be closed.
         resolve: checks a URL and gives what to open; raises `RaysightError`.
+        nvenc: the stream's place on the GPU, None for none.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class Publisher:
         time_base: Fraction,
         audio_template: Any | None,
         resolve: Callable[[str], str],
+        nvenc: Nvenc | None = None,
     ) -> None:
+        self._nvenc = nvenc
         self._fps = None if info.fps is None else Fraction(info.fps).limit_denominator(1001)
         self._time_base = time_base
         self._audio = None if audio_template is None else _kept(audio_template)
@@ -96,10 +101,18 @@ class Publisher:
             if self._last_pts is not None and pts <= self._last_pts:
                 return
             self._last_pts = pts
+            failure: Exception | None = None
             for wish, group in self._groups.items():
                 picture = (annotated or plain) if wish.annotate else (plain or annotated)
                 if picture is not None and any(not output.failed for output in group.outputs):
-                    self._encode(wish, group, _of_av(picture), pts)
+                    try:
+                        self._encode(wish, group, _of_av(picture), pts)
+                    except ReadError as error:
+                        failure = failure or error
+                        for output in group.outputs:
+                            output.unencodable(_why_unencodable(picture))
+            if failure is not None:
+                raise failure
 
     def write_audio(self, item: AudioItem) -> None:
         """Send one packet of the source's sound as it is."""
@@ -121,7 +134,8 @@ class Publisher:
 
     def statuses(self) -> tuple[OutputStatus, ...]:
         """How the outputs are doing, in the order of their specs."""
-        return tuple(output.status() for output in self._outputs)
+        encoders = {wish: group.encoder for wish, group in list(self._groups.items())}
+        return tuple(_status(output, encoders.get(_wish(output.spec))) for output in self._outputs)
 
     def update(self, outputs: Sequence[OutputSpec]) -> None:
         """Change the outputs; those whose spec stays the same go on untouched. Takes at most `CLOSE_S`."""
@@ -161,14 +175,38 @@ class Publisher:
             group.encoder.close()
             group.encoder = None
         if group.encoder is None:
-            group.encoder = H264Encoder(
-                picture, time_base=self._time_base, fps=self._fps, bitrate=wish.bitrate, gop_s=wish.gop_s
-            )
+            group.encoder = self._opened(wish, picture)
         key_frame = group.key_wanted.is_set()
         group.key_wanted.clear()
-        for packet in group.encoder.encode(picture, pts, key_frame=key_frame):
+        try:
+            packets = group.encoder.encode(picture, pts, key_frame=key_frame)
+        except ReadError as error:
+            if self._nvenc is None or group.encoder.codec == X264:
+                raise
+            self._nvenc.give_up(error)
+            group.encoder = self._opened(wish, picture)
+            packets = group.encoder.encode(picture, pts)
+        for packet in packets:
             for output in group.outputs:
                 output.offer(packet)
+
+    def _opened(self, wish: _Wish, picture: AvPicture) -> H264Encoder:
+        how: Any = {
+            "time_base": self._time_base,
+            "fps": self._fps,
+            "bitrate": wish.bitrate,
+            "gop_s": wish.gop_s,
+        }
+        encoder = self._nvenc.encoder(picture, **how) if self._nvenc is not None else None
+        return encoder or H264Encoder(picture, **how)
+
+
+def _why_unencodable(picture: Picture) -> str:
+    return f"Pictures of {picture.width}x{picture.height} can't be encoded as H.264: set the source to another size."
+
+
+def _status(output: Output, encoder: H264Encoder | None) -> OutputStatus:
+    return output.status().model_copy(update={"encoder": encoder.codec if encoder is not None else None})
 
 
 def _close(outputs: Sequence[Output]) -> None:

@@ -161,7 +161,7 @@ def _survey(container: InputContainer, url: str) -> Opened:
             f"{place(url)}: No decoder for this video: set the camera to H.264, HEVC or MJPEG.",
         )
     context.thread_type = "SLICE"  # frame threads would add a frame of delay each
-    context.thread_count = DECODER_THREADS
+    context.thread_count = 1 if context.is_hwaccel else DECODER_THREADS
     audio = container.streams.best("audio")
     audio = audio if isinstance(audio, av.AudioStream) and audio.codec_context is not None else None
     return Opened(container, video, audio, _template(audio) if audio is not None else None, _fps(video))

@@ -14,6 +14,8 @@ from av.container import InputContainer
 
 from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.media import errors, handshake, options
+from deployments.streams.media.egress import Egress
+from deployments.streams.media.gpu import Nvdec, decoder_name
 from deployments.streams.media.items import AudioItem, Packet, Source, VideoItem
 from deployments.streams.media.pacing import Pacer
 from deployments.streams.media.picture import AvPicture
@@ -40,6 +42,7 @@ def open_source(
     open_timeout_s: float = 5.0,
     read_timeout_s: float = 10.0,
     on_opening: Callable[[Source], None] | None = None,
+    nvdec: Nvdec | None = None,
 ) -> Source:
     """Open a source and decode its first picture, which tells what it really is.
 
@@ -48,6 +51,7 @@ def open_source(
         open_timeout_s: until the connection stands, the look-up of the name included.
         read_timeout_s: until the first picture, and later from one picture to the next.
         on_opening: gets the source before the wait for it begins, to be interrupted by another thread.
+        nvdec: the stream's place on the GPU; None decodes in software, whatever the spec says.
 
     Raises:
         StreamError: it can't be opened or decoded, or was interrupted (ENDED).
@@ -58,7 +62,9 @@ def open_source(
     cv2.setNumThreads(1)  # the cores are shared by many streams, and a second thread costs more CPU than it saves time
     if spec.url.lower().startswith("testsrc:"):
         return PatternSource(spec.url, timeline)
-    source = AvSource(spec, policy, timeline, open_timeout_s, read_timeout_s)
+    if spec.hwaccel == "none":
+        nvdec = None
+    source = AvSource(spec, policy, timeline, (open_timeout_s, read_timeout_s), nvdec)
     try:
         if on_opening is not None:
             on_opening(source)
@@ -73,14 +79,19 @@ class AvSource:
     """A source that FFmpeg reads; see `deployments.streams.media.items.Source`."""
 
     def __init__(
-        self, spec: SourceSpec, policy: UrlPolicy, timeline: Timeline, open_timeout_s: float, read_timeout_s: float
+        self,
+        spec: SourceSpec,
+        policy: UrlPolicy,
+        timeline: Timeline,
+        timeouts: tuple[float, float],
+        nvdec: Nvdec | None,
     ) -> None:
         self.audio: av.AudioStream | None = None
         self.undecodable = 0
         self._spec = spec
         self._timeline = timeline
-        self._open_timeout_s = open_timeout_s
-        self._read_timeout_s = read_timeout_s
+        self._open_timeout_s, self._read_timeout_s = timeouts
+        self._nvdec = nvdec
         self._is_file = spec.url.lower().startswith("file:")
         self._undecodable_in_a_row = 0
         self._decode_s = 0.0
@@ -88,9 +99,9 @@ class AvSource:
         self._key_seen = False
         self._info: SourceInfo | None = None
         self._first: list[av.VideoFrame] = []
-        timeouts = (open_timeout_s, read_timeout_s)
+        self._egress = Egress(policy.addresses, max(timeouts))
         self._reader = PacketReader(
-            lambda: _connect(spec, policy, timeouts), spec.url, loop=spec.loop and self._is_file
+            lambda: _connect(spec, policy, timeouts, nvdec, self._egress), spec.url, loop=spec.loop and self._is_file
         )
         self._pacer = Pacer(self._reader.stopped)
 
@@ -101,7 +112,8 @@ class AvSource:
 
     def start(self) -> None:
         """Wait for the connection and the first picture."""
-        message = self._reader.get(time.monotonic() + self._open_timeout_s)
+        delay_s = self._nvdec.delay_s if self._nvdec is not None else 0.0
+        message = self._reader.get(time.monotonic() + self._open_timeout_s + delay_s)
         if message is None:
             raise self._late(errors.timed_out(self._spec.url))
         if not isinstance(message, Opened):
@@ -115,7 +127,10 @@ class AvSource:
                 raise self._late(errors.stalled(self._spec.url))
             if packet.stream is message.video:
                 self._first = self._decode(packet)
-        self._info = _describe(message, upright(self._first[0]))
+        self._info = _describe(message, self._first[0])
+        if self._nvdec is not None and self._info.decoder == self._info.codec:
+            name = self._first[0].format.name
+            self._nvdec.refused(self._spec.url, self._info.codec, name, required=self._spec.hwaccel == "cuda")
 
     def items(self) -> Iterator[VideoItem | AudioItem]:
         """Pictures and audio packets as they come; see `Source.items`."""
@@ -148,6 +163,7 @@ class AvSource:
         """Leave the connection."""
         self._first = []
         self._reader.close()
+        self._egress.close()
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +188,8 @@ class AvSource:
         """The next packet; None when interrupted or too late."""
         while True:
             message = self._reader.get(deadline)
+            if self._egress.refusal is not None:
+                raise self._egress.refusal
             if isinstance(message, Opened):
                 self._begin(message)
             elif isinstance(message, Exception):
@@ -201,6 +219,8 @@ class AvSource:
         self.undecodable += 1
         self._undecodable_in_a_row += 1
         if self._undecodable_in_a_row >= MAX_UNDECODABLE:
+            if self._nvdec is not None:
+                self._nvdec.give_up(f"{MAX_UNDECODABLE} pictures in a row could not be decoded")
             where = errors.place(self._spec.url)
             message = f"{where}: {MAX_UNDECODABLE} pictures in a row can't be decoded: check the camera."
             raise StreamError(StreamErrorCode.INVALID_DATA, message) from None
@@ -233,28 +253,51 @@ class AvSource:
 
 
 def _describe(opened: Opened, frame: av.VideoFrame) -> SourceInfo:
+    context: Any = opened.video.codec_context
+    shown = upright(frame)
     return SourceInfo(
-        codec=opened.video.codec_context.name,
-        width=frame.width,
-        height=frame.height,
+        codec=context.name,
+        width=shown.width,
+        height=shown.height,
         fps=float(opened.fps) if opened.fps else None,
         audio_codec=opened.audio.codec_context.name if opened.audio is not None else None,
+        decoder=decoder_name(context.name, frame.format.name, accelerated=context.is_hwaccel),
     )
 
 
-def _connect(spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float]) -> InputContainer:
+def _connect(
+    spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None, egress: Egress
+) -> InputContainer:
     url = policy.check_source(join_credentials(spec.url, spec.credentials))
     scheme = spec.url.partition(":")[0].lower()
     settings = options.options(spec, scheme, timeouts)
+    accel = nvdec.accel(url, required=spec.hwaccel == "cuda") if nvdec is not None else None
+    how: dict[str, Any] = {"timeout": timeouts, "hwaccel": accel, **_LENIENT}
     began = time.monotonic()
     try:
-        container: InputContainer = av.open(
-            url, "r", format=options.KINDS[scheme].forced, options=settings, timeout=timeouts, **_LENIENT
-        )
-        return container
+        return _opened(url, options.KINDS[scheme].forced, settings, how)
     except errors.ReadError as error:
+        if accel is not None and nvdec is not None and nvdec.lost():
+            return _connect(spec, policy, timeouts, nvdec, egress)
         if time.monotonic() - began >= timeouts[0]:
             raise errors.timed_out(url) from None  # RTSP calls an answer that never came "invalid data"
         if isinstance(error, OSError) and error.errno == errno.EIO and handshake.fails(url):
             raise errors.tls_failed(url) from None
+        if scheme not in ("http", "https") or not isinstance(error, errors.NOT_A_FORMAT):
+            raise
+    return _open_playlist(url, settings, how, egress)
+
+
+def _open_playlist(url: str, settings: dict[str, str], how: dict[str, Any], egress: Egress) -> InputContainer:
+    """Open what was none of the plain formats; raises what opening anything does where it is no playlist either."""
+    try:
+        return _opened(url, options.PLAYLIST, options.playlist_options(settings, egress.open()), how)
+    except errors.ReadError:
+        if egress.refusal is not None:
+            raise egress.refusal from None
         raise
+
+
+def _opened(url: str, form: str | None, settings: dict[str, str], how: dict[str, Any]) -> InputContainer:
+    container: InputContainer = av.open(url, "r", format=form, options=settings, **how)
+    return container

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engines.models import DEFAULT_PACKAGE
+from serve_app.api.v2.payload import write_request
 from tests.integration.system.test_main_job import assert_ledgers
 from tests.support.cluster import Raysight, attached, run_raysight, wait_until
 from tests.unit.engines.packages import bright_model, manifest, write
@@ -94,6 +97,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Itera
         yield system
 
 
+@pytest.mark.long
 def test_each_stream_gets_the_model_that_it_names(models: Models) -> None:
     models.play()
     listed = {model["name"]: model for model in models.raysight.api.get("/v1/models").json()["items"]}
@@ -174,6 +178,26 @@ def test_a_bad_package_changes_nothing(models: Models, package: str, status: int
     assert models.swap("old", "none").json()["code"] == "model_not_found"
 
 
+def test_the_inference_protocol_serves_every_model_by_its_name_and_by_that_of_its_package(models: Models) -> None:
+    api, loaded = models.raysight.api, models.model()["engine"]
+    for name, engine in (("street", "nanodet-g-416"), ("nanodet-g-416", "nanodet-g-416"), (loaded, loaded)):
+        facts = api.get(f"/v2/models/{name}").json()
+        assert facts["name"] == engine
+        (shape,) = (tensor["shape"] for tensor in facts["inputs"] if tensor["name"] == "frames")
+        frames = np.zeros((20, *shape[1:]), np.uint8)  # more than go to a replica at once
+        body, headers = write_request({"inputs": [_frames(frames)]}, [frames.tobytes()])
+        answer = api.post(f"/v2/models/{name}/infer", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model_name"] == engine
+    assert "street" in api.get("/v2/models/none").json()["error"]
+
+
+def _frames(frames: NDArray[np.uint8]) -> dict[str, Any]:
+    size = {"binary_data_size": frames.nbytes}
+    return {"name": "frames", "datatype": "UINT8", "shape": list(frames.shape), "parameters": size}
+
+
+@pytest.mark.long
 def test_a_replica_that_starts_later_runs_what_was_swapped_to(models: Models) -> None:
     models.play()
     assert models.swap("new").status_code == 200

@@ -34,7 +34,7 @@ class Frame:
 
     def __init__(self, stream: str | None, number: int = 0, *, lives_s: float = 60.0) -> None:
         self.stream, self.number = stream, number
-        self.image, self.priority = IMAGE, 0
+        self.image, self.rows, self.priority = IMAGE, None, 0
         self.request = DetectRequest(IMAGE, None)
         self.arrived_at = time.monotonic()
         self.expires_at = self.arrived_at + lives_s

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.detector.attaching.deployment import AttachRouter
-from deployments.detector.config import DetectorConfig
+from deployments.detector.config import DetectorConfig, DetectorSettings
 from deployments.detector.deployment import Detector, build_detector
 from deployments.detector.port import DetectRequest
 from deployments.detector.service import DetectorService
@@ -87,3 +87,33 @@ def test_a_step_of_the_wall_clock_delays_no_batch(monkeypatch: pytest.MonkeyPatc
     assert asyncio.run(batches()) == [3, 3, 3]
     assert next(steps) < time.time() - 3600
     service.close()
+
+
+@pytest.fixture
+def replica() -> Any:
+    """A replica without its Ray: what a change of its settings needs of it."""
+    bare: Any = Detector.__new__(Detector)
+    bare._serving, bare._configured = SimpleNamespace(service=SimpleNamespace(settings=DetectorSettings())), False
+    return bare
+
+
+WRONG: dict[str, Any] = {"confidence": 7, "max_batch": 4}
+
+
+def test_a_wrong_change_leaves_a_replica_as_it_is(replica: Any, caplog: pytest.LogCaptureFixture) -> None:
+    replica.reconfigure({"confidence": 0.5})
+    replica.reconfigure(WRONG)
+    assert replica._serving.service.settings == DetectorSettings(confidence=0.5)
+    (line,) = caplog.messages
+    assert "user_config" in line
+    assert "confidence" in line
+    assert "max_batch" in line
+    assert "\n" not in line
+    replica.reconfigure({"confidence": 0.6})
+    assert replica._serving.service.settings == DetectorSettings(confidence=0.6)
+
+
+def test_a_replica_does_not_start_with_wrong_settings(replica: Any) -> None:
+    with pytest.raises(ValueError, match=r"user_config can't be used: confidence: .*; max_batch: .*") as caught:
+        replica.reconfigure(WRONG)
+    assert "\n" not in str(caught.value)

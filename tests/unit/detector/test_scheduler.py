@@ -22,6 +22,7 @@ I420 = np.zeros((6, 6), np.uint8)
 class Offered:
     stream: str | None
     image: UInt8Array = field(default_factory=lambda: PACKED)
+    rows: tuple[int, int] | None = None
     priority: int = 0
     expires_at: float = 1e9
 
@@ -79,6 +80,16 @@ def test_a_wrong_frame_fails_alone(image: UInt8Array) -> None:
     assert dropped.reason is DropReason.INVALID
     assert "uint8 [4, 6, 3] or [6, 6]" in dropped.detail
     assert scheduler.release(0, 8).frames == good
+
+
+def test_of_i420_some_rows_are_enough() -> None:
+    scheduler = make()
+    assert scheduler.offer(Offered("a", I420[:3], rows=(2, 2))) is None
+    assert scheduler.offer(Offered("a", rows=(1, 2))) is None
+    for wrong in (Offered("b", I420[:3]), Offered("b", I420, rows=(2, 2))):
+        dropped = scheduler.offer(wrong)
+        assert dropped is not None
+        assert dropped.reason is DropReason.INVALID
 
 
 def test_an_input_with_odd_sides_takes_no_i420() -> None:
@@ -184,7 +195,7 @@ class Accounts(RuleBasedStateMachine):
         budget=st.floats(0, 3),
     )
     def offer(self, stream: str | None, image: UInt8Array, priority: int, budget: float) -> None:
-        frame = Offered(stream, image, priority, self.now + budget)
+        frame = Offered(stream, image, priority=priority, expires_at=self.now + budget)
         self.frames.append(frame)
         dropped = self.scheduler.offer(frame)
         self.end([dropped.frame] if dropped else [])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from deployments.detector.config import DetectorConfig, DetectorSettings, FakeEngineConfig
+from deployments.detector.health import MAX_FAILURES
 from deployments.detector.port import DetectReply, DetectRequest, InvalidFrame
 from deployments.detector.service import (
-    MAX_FAILURES,
     WARM_BATCHES,
     Arrival,
     DetectorService,
@@ -274,6 +274,17 @@ def test_i420_is_unpacked_while_a_batch_runs(make: Make) -> None:
     loaded.resume()
     found = [[column(outcome) for outcome in batch.result(20)] for batch in (*running, last)]
     assert found == [[2, 4, 6], [8, 10, 12], [14, 16, 18], [1, 20]]
+
+
+def test_rows_that_did_not_travel_are_padding(make: Make) -> None:
+    """The fake engine's box ends where the picture does: padding, at 114, isn't bright."""
+    service = make()
+    bright = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    (found,) = infer(service, Arrival(DetectRequest(to_i420(bright, "bgr", (2, 4)), None, rows=(2, 4)), 0.0))
+    assert isinstance(found, DetectReply)
+    assert found.detections.xyxy.tolist() == [[0, 2, SIDE, 6]]
+    (refused,) = infer(service, Arrival(DetectRequest(to_i420(bright, "bgr", (2, 4)), None, rows=(2, 6)), 0.0))
+    assert isinstance(refused, InvalidFrame)
 
 
 def test_pictures_are_inferred_where_they_lie(make: Make) -> None:

@@ -133,12 +133,13 @@ def test_an_image_that_waits_for_the_old_engine_is_still_answered(loop: Loop) ->
     engine = FakeEngine(width=32, height=32)
     old = serving(engine)
     engine.hang()
-    reply = loop.run(old.detect(DetectRequest(np.zeros((32, 32, 3), np.uint8), None)))
+    replies = loop.run(old.detect_all([DetectRequest(np.zeros((32, 32, 3), np.uint8), None)]))
     until(lambda: old._batcher is not None and old._batcher.busy)
     retired = threading.Thread(target=old.retire, args=("",))
     retired.start()
     engine.resume()
-    assert len(reply.result(PATIENCE_S).detections) == 0
+    (reply,) = replies.result(PATIENCE_S)
+    assert len(reply.detections) == 0
     retired.join(PATIENCE_S)
     assert not retired.is_alive()
     with pytest.raises(EngineDead):  # closed after its last batch

@@ -122,7 +122,7 @@ def fixed_model(
 
 def write(folder: Path, graph: onnx.ModelProto, content: dict[str, Any]) -> Path:
     """Write a package."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     (folder / "manifest.json").write_text(json.dumps(content))
     return folder

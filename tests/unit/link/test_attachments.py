@@ -93,6 +93,15 @@ def test_inline_pictures_are_taken_by_their_size(inline: Attachment) -> None:
     assert inline.accept(frame(2, layout=Layout.I420), PIXELS[:12], SHAPES, 5.0).image.shape == (3, 4)
 
 
+def test_of_an_i420_picture_only_some_rows_may_come(inline: Attachment) -> None:
+    tall = {Layout.PACKED: (8, 4, 3), Layout.I420: (12, 4)}
+    here = inline.accept(frame(1, layout=Layout.I420)._replace(rows=(2, 4)), PIXELS, tall, 0)
+    assert (here.image.shape, here.rows) == ((6, 4), (2, 4))
+    for rows in ((2, 8), (1, 4), (0, 3)):
+        with pytest.raises(WrongPicture, match="rows"):
+            inline.accept(frame(2, layout=Layout.I420)._replace(rows=rows), PIXELS, tall, 0)
+
+
 def test_a_frame_is_settled_once(inline: Attachment) -> None:
     here = inline.accept(frame(1), PIXELS, SHAPES, 0)
     assert inline.settle(here)

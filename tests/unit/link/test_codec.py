@@ -53,6 +53,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         st.none() | THRESHOLDS,
         st.integers(-(1 << 15), (1 << 15) - 1),
         SPAN,
+        st.none() | st.tuples(U16, st.integers(1, (1 << 16) - 1)),
     ),
     st.builds(Drop, U64, st.sampled_from(DropReason), st.text("aé", max_size=MAX_TEXT_BYTES // 2)),
     st.builds(Renewed, SPAN),

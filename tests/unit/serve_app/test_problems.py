@@ -13,6 +13,7 @@ from deployments.errors import (
     DetectorUnavailable,
     ForbiddenAddress,
     InvalidSpec,
+    Overloaded,
     RaysightError,
     SpecConflict,
     StreamError,
@@ -44,6 +45,7 @@ def test_every_error_has_a_code() -> None:
         (StreamExists("Taken."), 409, "stream_exists"),
         (SpecConflict("Changed."), 412, "precondition_failed"),
         (ForbiddenAddress("The host leads to a metadata address."), 403, "forbidden_address"),
+        (Overloaded("Too many probes."), 503, "overloaded"),
         (DetectorUnavailable("Nobody answered."), 503, "detector_unavailable"),
         *(
             (StreamError(code, "It broke."), 502, code.value)
@@ -148,7 +150,7 @@ def test_bodies_of_another_type(api: Api) -> None:
 
 
 def test_routes_that_are_not_there(api: Api) -> None:
-    for path in ("/v1", "/v2/streams", "/web/../pyproject.toml", "/v1/streams/", "/favicon.ico"):
+    for path in ("/v1", "/v3/streams", "/web/../pyproject.toml", "/v1/streams/", "/favicon.ico"):
         problem(api.call("GET", path), 404, "route_not_found")
     refused = api.call("DELETE", "/v1/streams")
     problem(refused, 405, "method_not_allowed")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
-from deployments.streams.media.encoder import H264Encoder
+from deployments.streams.media.encoder import H264Encoder, nvenc_options
 from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.media.picture import AvPicture
+from tests.support.media import WITHOUT_GPU
 
 TIME_BASE = Fraction(1, 90000)
 RED, GREEN, BLUE = (0, 0, 200), (0, 180, 0), (220, 40, 0)
@@ -83,6 +84,8 @@ def test_every_picture_gives_one_packet_at_once_with_its_own_pts_even_at_an_unev
         ("yuv420p", True),
         ("yuvj420p", True),
         ("nv12", False),
+        ("nv12", True),
+        ("p010le", False),
         ("yuv422p", False),
         ("yuvj422p", True),
         ("yuv444p", False),
@@ -105,7 +108,7 @@ def test_colours_survive_in_every_format_matrix_and_range(pix_fmt: str, full: bo
         assert np.abs(seen - colour).max() < 6, (index, seen)
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "nv12", "yuv422p10le"])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "nv12", "p010le", "yuv422p10le"])
 def test_odd_sizes_lose_a_column_and_a_row_and_are_not_scaled(pix_fmt: str) -> None:
     source = picture(scene(161, 121), pix_fmt)
     (frame,) = decoded(encoder(source).encode(source, 0))
@@ -151,3 +154,18 @@ def test_other_sizes_and_colours_need_another_encoder_and_time_must_grow() -> No
     with pytest.raises(ValueError, match="must grow"):
         h264.encode(picture(scene(160, 120)), 7)
     h264.close()
+
+
+def test_nvenc_knows_every_option_that_it_is_given() -> None:
+    known = av.CodecContext.create("h264_nvenc", "w").supported_options
+    options = {option.name: option for option in (*known.generic, *known.private)}
+    for name, value in nvenc_options(4_000_000, 1).items():
+        option = options[name]
+        choices = {choice.name for choice in option.choices}
+        assert value in choices or option.min <= float(value) <= option.max, (name, value, choices)
+
+
+@WITHOUT_GPU
+def test_without_a_gpu_nvenc_says_so_when_it_is_opened() -> None:
+    with pytest.raises(av.FFmpegError):
+        encoder(picture(scene(160, 120)), device=0)

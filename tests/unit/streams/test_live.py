@@ -15,7 +15,7 @@ from deployments.streams.frame import Frame
 from deployments.streams.live import VIEWER_LINGER_S, JpegRenderer, LivePicture
 from engines.types import Detections
 from tests.support.streams import box, picture
-from tests.support.waiting import in_threads, started
+from tests.support.waiting import in_threads, started, until
 
 EMPTY = Detections.empty()
 
@@ -60,6 +60,32 @@ def test_viewers_wait_for_the_next_picture() -> None:
     with started(view), started(view):
         shown.show(frame(9), EMPTY)
     assert seen == [9, 9]
+
+
+def test_the_first_viewer_gets_the_next_picture_whose_boxes_were_waited_for() -> None:
+    shown = LivePicture()
+    shown.show(frame(1), EMPTY, awaited=False)
+    seen: list[int] = []
+
+    def view() -> None:
+        found = shown.wait(None, 20)
+        assert found is not None
+        seen.append(found[0].sequence)
+
+    with started(view):
+        until(lambda: shown.watched)
+        shown.show(frame(2), EMPTY, awaited=False)  # it was under way
+        shown.show(frame(3), EMPTY)
+    assert seen == [3]
+
+
+def test_where_none_comes_soon_the_first_viewer_gets_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "AWAITED_WITHIN_S", 0.05)
+    shown = LivePicture()
+    shown.show(frame(1), EMPTY, awaited=False)
+    found = shown.wait(None, 20)
+    assert found is not None
+    assert found[0].sequence == 1
 
 
 def test_close_lets_viewers_go() -> None:

@@ -11,10 +11,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange
 
 from deployments.streams.media.picture import AvPicture
+from deployments.streams.media.rotation import upright
 from engines.types import Colour
-from tests.support.media import make_clip
+from tests.support.media import make_clip, rotate_clip
 
 SHIPPED = Path(__file__).parents[3] / "deployments/streams/media/clips/pedestrians-768x576-25fps.mp4"
 
@@ -102,13 +104,71 @@ def test_a_copy_may_lie_where_an_earlier_one_lay() -> None:
         assert AvPicture(other).writable(copy).frame is not copy.frame
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p"])
+@pytest.mark.parametrize(("pixel_format", "off"), [("yuv420p", 1), ("yuvj420p", 1), ("nv12", 1), ("p010le", 3)])
 @pytest.mark.parametrize("matrix", [1, 6])
-def test_a_shrunk_picture_keeps_matrix_and_range(pixel_format: str, matrix: int) -> None:
-    frame = av.VideoFrame(320, 240, pixel_format)
-    for plane, value in zip(frame.planes, (120, 90, 200), strict=True):
+def test_a_shrunk_picture_keeps_matrix_and_range(pixel_format: str, off: int, matrix: int) -> None:
+    planar = av.VideoFrame(320, 240, "yuvj420p" if pixel_format == "yuvj420p" else "yuv420p")
+    for plane, value in zip(planar.planes, (120, 90, 200), strict=True):
         np.frombuffer(plane, np.uint8)[:] = value  # type: ignore[call-overload]
+    frame = planar.reformat(format=pixel_format)
     frame.colorspace = matrix
     picture = AvPicture(frame)
     whole, small = picture.to_array(320, 240), picture.to_array(160, 120)
-    assert np.abs(small.astype(int) - whole[0, 0]).max() <= 1
+    assert np.abs(small.astype(int) - whole[0, 0]).max() <= off
+
+
+def downloaded(pixel_format: str, *, full: bool = False) -> tuple[AvPicture, AvPicture]:
+    """A frame as software decodes it, and as it comes from NVDEC: with its colours stated."""
+    with av.open(SHIPPED) as container:
+        software = next(container.decode(video=0))
+    colours = {"color_range": ColorRange.JPEG if full else ColorRange.MPEG, "colorspace": 1}
+    hardware = software.reformat(
+        format=pixel_format,
+        src_color_range=colours["color_range"],
+        dst_color_range=colours["color_range"],
+    )
+    for frame in (software, hardware):
+        for name, value in (*colours.items(), ("color_primaries", 1), ("color_trc", 1)):
+            setattr(frame, name, value)
+    return AvPicture(software), AvPicture(hardware)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("size", [(416, 312), (256, 192), (321, 243)])
+def test_the_model_sees_the_same_pixels_whoever_decoded(size: tuple[int, int], full: bool) -> None:
+    software, hardware = downloaded("nv12", full=full)
+    np.testing.assert_array_equal(software.to_array(*size), hardware.to_array(*size))
+
+
+def test_ten_bits_from_the_gpu_look_the_same() -> None:
+    software, hardware = downloaded("p010le")
+    for size in ((768, 576), (384, 288)):
+        off = software.to_array(*size).astype(int) - hardware.to_array(*size)
+        assert np.abs(off.mean(axis=(0, 1))).max() < 1
+
+
+@pytest.mark.parametrize(("pixel_format", "drawn"), [("nv12", "nv12"), ("p010le", "yuv420p")])
+def test_what_the_gpu_decoded_can_be_drawn_on(pixel_format: str, drawn: str) -> None:
+    software, hardware = downloaded(pixel_format)
+    copy = hardware.writable()
+    tags = (copy.frame.colorspace, copy.frame.color_range, copy.primaries, copy.transfer)
+    assert (copy.frame.format.name, tags) == (drawn, (1, ColorRange.MPEG, 1, 1))
+    whole, drawable = software.planes(), copy.planes()
+    for wanted, plane in ((whole.y, drawable.y), (whole.u, drawable.u), (whole.v, drawable.v)):
+        assert np.abs(plane.astype(int) - wanted).max() <= 1
+    before = hardware.to_array(384, 288)
+    copy.planes().y[...] = 0
+    np.testing.assert_array_equal(hardware.to_array(384, 288), before)
+
+
+@pytest.mark.parametrize("pixel_format", ["nv12", "p010le"])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_what_the_gpu_decoded_is_turned_upright(tmp_path: Path, pixel_format: str, degrees: int) -> None:
+    path = rotate_clip(make_clip(tmp_path / "turned.mp4", frames=1), degrees)
+    with av.open(path) as container:
+        software = next(container.decode(video=0))
+    hardware = software.reformat(format=pixel_format)
+    assert hardware.rotation == software.rotation != 0
+    wanted, seen = AvPicture(upright(software)), AvPicture(upright(hardware))
+    assert (seen.width, seen.height) == (wanted.width, wanted.height)
+    assert np.abs(seen.planes().y.astype(int) - wanted.planes().y).max() <= 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,16 @@ import pytest
 from deployments.detector.port import DetectRequest
 from deployments.detector.scheduler import DropReason
 from deployments.errors import DetectorUnavailable
-from deployments.link.pending import FrameDropped
+from deployments.link.pending import FrameDropped, LinkReply
 from deployments.streams import pipeline as pipeline_module
 from deployments.streams.inflight import MAX_IN_FLIGHT
+from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
 from deployments.streams.pipeline import VIDEO_QUEUE_FRAMES, Pipeline
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import FrameCounts, SourceSpec
-from tests.support.detectors import HeldDetector, LocalDetector, LocalReply, fake_engine
+from tests.support.detectors import HeldDetector, LocalDetector, fake_engine
 from tests.support.streams import HandFedSource, RecordingPublisher, box, item, picture, spec
 from tests.support.waiting import started, until
 
@@ -290,6 +293,39 @@ def _feeds_until_inferred(rig: Rig) -> bool:
     return rig.counts.inferred > before
 
 
+class _Watched(AvPicture):
+    """A picture that says when it is gone."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_frames_go_as_soon_as_they_are_through(start: Start, failing: bool) -> None:
+    """A 4K frame takes 12 MB: none may wait for Python to look for cycles, which it does when it likes."""
+    detector = HeldDetector()
+    rig = start(detector)
+    rig.publisher.active = False  # else it keeps them
+    pictures: list[weakref.ref[_Watched]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            shown = _Watched(picture(number).frame)
+            pictures.append(weakref.ref(shown))
+            rig.source.feed(item(number, at=shown))
+            del shown
+            until(lambda: len(detector.out) == number + 1)  # noqa: B023
+            if failing:
+                detector.fail(number, FrameDropped(DropReason.STALE, ""))
+            else:
+                detector.answer(number)
+            until(lambda: off_line(rig.counts) == number + 1)  # noqa: B023
+        rig.fed = 20
+        until(lambda: sum(alive() is not None for alive in pictures) <= 2)  # what the threads had in hand last
+    finally:
+        gc.enable()
+
+
 def test_video_goes_on_while_the_detector_is_away_and_boxes_come_back(start: Start) -> None:
     detector = LocalDetector()
     detector.away = True
@@ -345,17 +381,14 @@ class OddDetector(LocalDetector):
             raise KeyError("info")
         return super().info(timeout_s)
 
-    def submit(self, request: DetectRequest) -> LocalReply:
+    def submit(self, request: DetectRequest) -> LinkReply:
         if self.at == "submit":
             raise KeyError("submit")
         reply = super().submit(request)
         return _OddReply() if self.at == "reply" else reply
 
 
-class _OddReply(LocalReply):
-    def __init__(self) -> None:
-        pass
-
+class _OddReply(LinkReply):
     def when_settled(self, callback: Callable[[], None]) -> None:
         callback()
 
@@ -412,6 +445,22 @@ def test_an_annotated_frame_waits_for_its_own_boxes(start: Start) -> None:
         *_, plain, annotated = rig.publisher.written[-1]
         assert not np.array_equal(plain.to_array(64, 48), annotated.to_array(64, 48))
         np.testing.assert_array_equal(plain.to_array(64, 48), picture(number).to_array(64, 48))
+
+
+def test_a_single_look_at_a_stream_that_nobody_watches_shows_boxes_of_its_own_frame(start: Start) -> None:
+    rig = start(LocalDetector(fake_engine(fixed_ms=20)), video_delay_ms=5000)
+    rig.feed_each(3, published)
+    looks: list[list[list[int]]] = []
+
+    def look() -> None:
+        found = rig.pipeline.live.wait(None, 20)
+        assert found is not None
+        looks.append([[found[0].sequence], *found[1].xyxy.tolist()])
+
+    with started(look):
+        until(lambda: rig.pipeline.live.watched)
+        rig.feed()
+    assert looks == [[[3], box(3)]]
 
 
 def test_it_waits_no_longer_than_the_delay(start: Start) -> None:

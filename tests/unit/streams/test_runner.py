@@ -310,6 +310,15 @@ def test_outputs_live_on_over_a_reconnect(start: Start) -> None:
     assert publisher.pts == [0]
 
 
+def test_outputs_live_on_when_another_decoder_takes_over(start: Start) -> None:
+    hardware, software = (INFO.model_copy(update={"decoder": name}) for name in ("h264 (cuda)", "h264"))
+    stream = start(HandFedSource(hardware), HandFedSource(software), backoffs=(Delays(0.0),), outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    stream.media.sources[0].feed(ENDED)
+    until(lambda: stream.runner.status().source == software)
+    assert len(stream.media.publishers) == 1
+
+
 def test_a_source_that_came_back_otherwise_gets_another_publisher(start: Start) -> None:
     other = HandFedSource(SourceInfo(codec="hevc", width=1920, height=1080, fps=30.0))
     stream = start(HandFedSource(), other, backoffs=(Delays(0.0),), outputs=[OUTPUT])
@@ -331,6 +340,15 @@ def test_outputs_that_changed_while_the_source_was_away_are_followed(start: Star
     stream.runner.reconnect()
     stream.until(StreamState.ONLINE)
     assert len(stream.media.publishers) == 1
+
+
+def test_an_output_that_was_taken_out_ends_though_the_new_source_stays_away(start: Start) -> None:
+    stream = start(HandFedSource(), REFUSED, backoffs=(Delays(), Delays(3600.0)), outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    stream.apply(source={"url": "rtsp://camera/2"}, outputs=[])
+    assert stream.media.publishers[0].outputs == ()
+    stream.until(StreamState.RECONNECTING)
+    assert stream.runner.status().outputs == ()
 
 
 def test_outputs_that_cannot_be_opened_are_tried_again(start: Start) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 from hypothesis import assume, example, given
@@ -213,3 +213,52 @@ def test_a_fragment_is_cut_off() -> None:
 def test_the_secrets_of_one_path_are_never_put_into_another() -> None:
     credentials = split_credentials("rtsp://h/password=s3cret/1")[1]
     assert join_credentials("rtsp://h/2", credentials) == "rtsp://h/2"
+
+
+XMEYE = "rtsp://h/user=admin_password=s3cret_channel=1_stream=0.sdp"
+odd_secrets = st.text(string.ascii_letters + string.digits + "_-.~!*", min_size=1, max_size=8).map(lambda s: f"S3C{s}T")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (XMEYE, "rtsp://h/user=admin_password=***_channel=1_stream=0.sdp"),
+        ("rtsp://h/user=a_b_password=s3cret_x", "rtsp://h/user=a_b_password=***"),
+        ("http://h/?usr=a&psw=s3cret", "http://h/?usr=a"),
+        ("http://h/?pw=s3cret", "http://h/"),
+        ("http://h/?a=1;token=s3cret", "http://h/?a=1;token=***"),
+        ("http://h/?token=s3cret;a=1&b=2", "http://h/?token=***;a=1&b=2"),
+        ("http://h/?user=a_password=s3cret_channel=2", "http://h/?user=a_password=***_channel=2"),
+        ("srt://h:8890?mode=caller&streamid=publish:cam:user:s3cret", "srt://h:8890?mode=caller"),
+    ],
+)
+def test_cameras_write_parameters_in_many_ways(url: str, shown: str) -> None:
+    clean, credentials = split_credentials(url)
+    assert clean == shown
+    assert "s3cret" not in f"{clean} {credentials}"
+    assert unquote(join_credentials(clean, credentials)) == url
+    assert split_credentials(clean)[0] == clean
+    assert "s3cret" not in redact(f"Error opening {url}: refused")
+
+
+@given(
+    st.sampled_from(["/", "?", "/x?q=1;", "/user=a&", "/user=a_", "?user=a_b_", "/live/1?x=2_"]),
+    st.sampled_from(["password", "pwd", "user_pass", "token", "loginpas", "pw", "psw"]),
+    odd_secrets,
+    st.sampled_from(["", "_channel=1", "_channel=1_stream=0.sdp", ";a=b", "&a=b"]),
+)
+def test_what_is_hidden_comes_back_as_it_was_written(before: str, name: str, secret: str, after: str) -> None:
+    url = f"rtsp://camera{before}{name}={secret}{after}"
+    clean, credentials = split_credentials(url)
+    assert secret not in f"{clean} {credentials}"
+    joined = unquote(join_credentials(clean, credentials))
+    if credentials is not None and credentials.query:  # goes to the end
+        assert sorted(joined.partition("?")[2].split("&")) == sorted(url.partition("?")[2].split("&"))
+    else:
+        assert joined == url
+    assert secret not in redact(f"{url}: refused")
+
+
+def test_the_hidden_parameters_of_one_query_are_never_put_into_another() -> None:
+    credentials = split_credentials("http://h/?a=1;token=s3cret")[1]
+    assert join_credentials("http://h/?a=2;token=***", credentials) == "http://h/?a=2;token=***"

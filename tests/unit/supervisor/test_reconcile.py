@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.streams.hardware import Grant
 from deployments.streams.spec import SourceSpec, StreamSpec
 from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
 from deployments.supervisor.registry import Entry
@@ -29,6 +30,9 @@ WANTED = entry("a", 2)
         (WANTED, Observed(2, alive=False), [Reap("a")]),
         (WANTED, Observed(1, alive=True, stopping=True), []),
         (WANTED, Observed(1, alive=False, stopping=True), [Reap("a")]),
+        (WANTED, Observed(2, alive=True, unplaced=True), [Stop("a")]),
+        (WANTED, Observed(1, alive=True, grant=Grant(nvenc=True)), [Update(WANTED)]),
+        (WANTED, Observed(1, alive=True, grant=Grant(nvdec=True)), [Stop("a")]),  # it has nothing to decode now
         (None, Observed(1, alive=True), [Stop("a")]),
         (None, Observed(1, alive=True, stopping=True), []),
         (None, Observed(1, alive=False), [Reap("a")]),
@@ -58,7 +62,10 @@ def do(actions: list[Action], running: dict[str, Observed]) -> None:
 
 ids = st.sampled_from("abcdef")
 wanted_streams = st.dictionaries(ids, st.integers(1, 3)).map(lambda found: [entry(*pair) for pair in found.items()])
-seen_streams = st.dictionaries(ids, st.builds(Observed, st.integers(1, 3), st.booleans(), st.booleans()))
+grants = st.builds(Grant, st.booleans(), st.just(False))
+seen_streams = st.dictionaries(
+    ids, st.builds(Observed, st.integers(1, 3), st.booleans(), st.booleans(), grants, st.booleans())
+)
 
 
 @given(wanted_streams, seen_streams)

@@ -1,0 +1,165 @@
+"""How many 1080p30 streams one node carries, for a model on its GPU: more and more of them through the whole system.
+
+``python -m benchmarks.fleet --package DIR --device cuda --nvdec 64 --streams 8,16,32 --json PATH``
+
+Each stream plays a 1080p clip at 30 frames a second, as a camera sends it, and detections only are asked for. At each
+number of streams the system runs for ``--seconds``: what was inferred, the latency of its events (from decoded to
+detections out), the CPU of a stream's process, and how busy the GPU was. A number of streams fits if nearly all of its
+frames are inferred, 99 of 100 within the 75 ms that a live broadcast leaves. Beside it stands the paper's estimate,
+the engine's own frames a second divided by those of a stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from benchmarks import report
+from benchmarks.live import CONFIG, Follower, call, percentiles, wait_inferred
+from benchmarks.pipeline import FPS, make_clip
+from engines.utilisation import Utilisation
+from serve_app.local import LocalCluster, Ports, free_port
+
+BUDGET_MS = 75.0
+ENOUGH = 0.97
+"""Part of the offered frames that must be inferred: the clip's own loop costs a frame now and then."""
+
+SETTLE_S = 4.0
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the system and return the result; a step that fails ends it, and says why."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip = make_clip(Path(folder) / "clip.mp4", 10.0)
+        config = yaml.safe_load(CONFIG.read_text())
+        detector, api = config["applications"]
+        detector["args"] |= {"device": args.device, "num_gpus": float(args.device == "cuda")}
+        if args.package is not None:
+            detector["args"] |= {"package": str(args.package.resolve()), "engine": "auto"}
+        detector["deployments"][0]["user_config"]["max_batch_size"] = args.max_batch
+        api["args"] |= {"media_root": folder, "output_root": folder}
+        path = Path(folder) / "serve_config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        resources = {"nvdec": args.nvdec} if args.nvdec else {}
+        with LocalCluster(path, Ports(free_port(), free_port()), resources=resources) as cluster:
+            return _measure(cluster.api_url, clip.path.name, args)
+
+
+def _measure(api: str, clip: str, args: argparse.Namespace) -> dict[str, Any]:
+    (model, *_) = call("GET", f"{api}/v1/models")["items"]
+    steps: list[dict[str, Any]] = []
+    followers: list[Follower] = []
+    gpu = 0 if args.device == "cuda" else None
+    for streams in args.streams:
+        try:
+            _add(api, clip, followers, streams)
+            steps.append(_step(api, followers, args.seconds, gpu))
+        except Exception as error:  # noqa: BLE001 - what was measured before is worth having
+            steps.append({"streams": streams, "failed": f"{type(error).__name__}: {error}"})
+            break
+        print(json.dumps(steps[-1]), flush=True)
+    capacity = call("GET", f"{api}/v1/capacity?fps={FPS}")
+    return {
+        "model": {name: value for name, value in model.items() if name != "class_names"},
+        "source": {"size": "1920x1080", "fps": FPS, "codec": "h264"},
+        "nvdec_places": args.nvdec,
+        "engine_fps": capacity["engine_fps"],
+        "streams_by_engine_speed": capacity["fits"],
+        "streams_measured": max((step["streams"] for step in steps if step.get("fits")), default=0),
+        "steps": steps,
+    }
+
+
+def _add(api: str, clip: str, followers: list[Follower], streams: int) -> None:
+    ids = [f"cam-{number}" for number in range(len(followers), streams)]
+    for stream_id in ids:
+        call("PUT", f"{api}/v1/streams/{stream_id}", {"source": {"url": f"file:{clip}", "loop": True}})
+    wait_inferred(api, ids, 120.0)
+    for stream_id in ids:
+        followers.append(Follower(f"{api}/v1/streams/{stream_id}/detections"))
+        followers[-1].start()
+    threading.Event().wait(SETTLE_S)
+
+
+def _step(api: str, followers: list[Follower], seconds: float, gpu: int | None) -> dict[str, Any]:
+    actors = _stream_processes()
+    before, cpu = _counts(api), _cpu_s(actors)
+    started = time.monotonic()
+    with Utilisation(gpu) as busy:
+        threading.Event().wait(seconds)
+    ended = time.monotonic()
+    cpu_s, after = _cpu_s(actors) - cpu, _counts(api)
+    took = ended - started
+    latencies = [ms for follower in followers for at, ms in list(follower.samples) if started <= at < ended]
+    decoded, inferred = (after[name] - before[name] for name in ("decoded", "inferred"))
+    whole = percentiles(latencies)
+    return {
+        "streams": len(followers),
+        "decoded_fps": round(decoded / took, 1),
+        "inferred_fps": round(inferred / took, 1),
+        "inferred_part": round(inferred / decoded, 3),
+        "whole_ms": whole,
+        "fits": inferred / decoded >= ENOUGH and whole["p99"] <= BUDGET_MS,
+        "cpu_cores_per_stream": round(cpu_s / took / len(followers), 3),
+        f"{busy.of}_percent": round(busy.percent, 1),
+        "all_cores_percent": psutil.cpu_percent(interval=1.0),
+        "decoders": sorted(after["decoders"]),
+    }
+
+
+def _counts(api: str) -> dict[str, Any]:
+    views = call("GET", f"{api}/v1/streams?limit=1000")["items"]
+    frames = [view["status"]["frames"] for view in views]
+    return {
+        "decoded": sum(each["decoded"] for each in frames),
+        "inferred": sum(each["inferred"] for each in frames),
+        "decoders": {(view["status"]["source"] or {}).get("decoder") for view in views} - {None},
+    }
+
+
+def _stream_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if "StreamActor" in _title(child)]
+
+
+def _title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def _cpu_s(processes: list[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--package", type=Path, help="the model package; default: the one that ships")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--max-batch", type=int, default=32)
+    parser.add_argument("--nvdec", type=int, default=0, help="streams that may be decoded on the GPU")
+    parser.add_argument("--streams", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--json", type=Path, help="write the result here")
+    args = parser.parse_args()
+    result = measure(args)
+    print(json.dumps(result, indent=2))
+    if args.json is not None:
+        report.write(args.json, "benchmarks.fleet", result)
+
+
+if __name__ == "__main__":
+    main()

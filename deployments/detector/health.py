@@ -1,0 +1,83 @@
+"""Whether the engine is well: what ended it, how often it failed in a row, how long it has been in a batch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from engines.errors import EngineDead, EngineError, InferenceFailed
+
+MAX_FAILURES = 3
+"""Failed batches in a row, of one lane, that end the engine: a broken device fails for ever, batch by batch."""
+
+Part = TypeVar("Part")
+
+logger = logging.getLogger(__name__)
+
+
+class EngineHealth:
+    """Told by each of the engine's threads of its own batches; asked from any."""
+
+    def __init__(self, stuck_after_s: float) -> None:
+        self._stuck_after_s = stuck_after_s
+        self._lock = threading.Lock()
+        self._busy_since: dict[int, float] = {}  # by thread
+        self._failures: Counter[int] = Counter()  # in a row, by thread
+        self._dead: EngineDead | None = None
+
+    def busy(self, since: float) -> None:
+        """This thread is in a batch from then on; of several under way it is the oldest that counts."""
+        with self._lock:
+            self._busy_since[threading.get_ident()] = since
+
+    def idle(self) -> None:
+        """This thread is in no batch."""
+        with self._lock:
+            self._busy_since.pop(threading.get_ident(), None)
+
+    def succeeded(self) -> None:
+        """A batch of this thread did."""
+        self._failures[threading.get_ident()] = 0
+
+    def attempt(self, part: Callable[[], Part]) -> Part | EngineError:
+        """Do a part of a batch of this thread's; returns what its callers get where that fails, or the engine is dead.
+
+        The last batch that may fail is the engine's end, as is any error that engines don't speak of.
+        """
+        if self._dead is not None:
+            return self._dead
+        try:
+            return part()
+        except InferenceFailed as error:
+            return self._failed(error)
+        except Exception as error:
+            logger.exception("the engine failed for good")
+            self._dead = error if isinstance(error, EngineDead) else EngineDead(f"the engine failed: {error!r}")
+            return self._dead
+
+    def _failed(self, error: InferenceFailed) -> EngineError:
+        this = threading.get_ident()
+        self._failures[this] += 1
+        if self._failures[this] < MAX_FAILURES:
+            logger.warning("a batch failed: %s", error)
+            return error
+        self._dead = EngineDead(f"{MAX_FAILURES} batches in a row failed, the last one so: {error}")
+        return self._dead
+
+    def check(self, now: float) -> None:
+        """Return while the engine is well.
+
+        Raises:
+            EngineDead: it failed for good, or a batch has been running for longer than ``stuck_after_s``.
+        """
+        with self._lock:
+            busy_since = min(self._busy_since.values(), default=None)
+        if self._dead is not None:
+            raise self._dead
+        if busy_since is not None and now - busy_since > self._stuck_after_s:
+            raise EngineDead(
+                f"the engine has been in one batch for {now - busy_since:.1f} s: this replica must be replaced"
+            )

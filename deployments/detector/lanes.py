@@ -1,0 +1,215 @@
+"""The engine's threads: each infers one batch at a time, or keeps several under way where the engine can."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from deployments.detector.health import EngineHealth
+from engines.errors import EngineError
+from engines.protocol import Engine, PipelinedEngine
+from engines.types import Detections, Thresholds, UInt8Array
+
+LOOK_S = 0.0002
+"""Between two looks at a batch under way while there is room for another: a fiftieth of one that takes 10 ms."""
+
+SURELY = 0.8
+"""Share of a batch's expected time during which nobody looks: so its last fifth costs some ten looks, not fifty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one batch.
+
+    Attributes:
+        found: one for each frame, or why there is none.
+        started_at: when the engine got it (monotonic).
+        took_s: how long the engine had it.
+        cost_s: how much of that nothing else used: from when it was with the engine and the batch before it was done.
+    """
+
+    found: list[Detections] | EngineError
+    started_at: float
+    took_s: float
+    cost_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that is ready for the engine; both calls come on a thread of the engine's.
+
+    Attributes:
+        read: its frames may be reused; they took so many seconds to be copied to where the engine needs them.
+        done: its answer.
+    """
+
+    frames: Sequence[UInt8Array]
+    thresholds: Sequence[Thresholds]
+    read: Callable[[float], None]
+    done: Callable[[Answer], None]
+
+
+class Lanes(Protocol):
+    """What infers batches, in the order in which they come."""
+
+    def submit(self, batch: Batch) -> None:
+        """Infer it when its turn comes; from any thread, at once."""
+        ...
+
+    def close(self) -> None:
+        """Infer what is left, and end."""
+        ...
+
+
+class WholeBatches:
+    """Infers one batch at a time on each thread."""
+
+    def __init__(self, engine: Engine, threads: ThreadPoolExecutor, health: EngineHealth) -> None:
+        self._engine, self._threads, self._health = engine, threads, health
+
+    def submit(self, batch: Batch) -> None:
+        """See `Lanes.submit`."""
+        self._threads.submit(self._infer, batch)
+
+    def close(self) -> None:
+        """See `Lanes.close`. The engine's own thread stays, to close it."""
+        if self._engine.lanes > 1:
+            self._threads.shutdown()
+
+    def _infer(self, batch: Batch) -> None:
+        started = time.monotonic()
+        self._health.busy(started)
+        found = self._health.attempt(lambda: checked(self._engine.infer(batch.frames, batch.thresholds), batch))
+        if not isinstance(found, EngineError):
+            self._health.succeeded()
+        self._health.idle()
+        took = time.monotonic() - started
+        batch.read(0.0)
+        batch.done(Answer(found, started, took, took))
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A batch that was started: ``ready_at`` is when all of it was with the engine."""
+
+    batch: Batch
+    ticket: Any
+    started_at: float
+    ready_at: float
+
+
+class OverlappingBatches:
+    """Starts a batch that is there while the engine is busy with another, so that its copies overlap.
+
+    One thread, the engine's, starts and finishes them all. While there is room for another batch it waits for one,
+    and looks now and then whether the oldest is ready; otherwise it waits for the oldest alone.
+    """
+
+    def __init__(
+        self,
+        engine: PipelinedEngine,
+        thread: ThreadPoolExecutor,
+        health: EngineHealth,
+        expected_s: Callable[[int], float],
+    ) -> None:
+        """``expected_s``: how long a batch of so many frames is expected to keep the engine busy."""
+        self._engine, self._health, self._expected_s = engine, health, expected_s
+        self._waiting: SimpleQueue[Batch | None] = SimpleQueue()
+        self._under_way: deque[_UnderWay] = deque()
+        self._free_at = 0.0  # when the latest batch was done
+        self._running = thread.submit(self._run)
+
+    def submit(self, batch: Batch) -> None:
+        """See `Lanes.submit`."""
+        self._waiting.put(batch)
+
+    def close(self) -> None:
+        """See `Lanes.close`."""
+        self._waiting.put(None)
+        self._running.result()
+
+    def _run(self) -> None:
+        self._health.attempt(self._serve)  # where that fails, nobody starts or finishes anything any more
+
+    def _serve(self) -> None:
+        open_ = True
+        while open_ or self._under_way:
+            if open_ and len(self._under_way) < self._engine.depth:
+                try:
+                    batch = self._waiting.get(timeout=self._pause_s())
+                except Empty:
+                    if self._is_ready():
+                        self._finish()
+                    continue
+                open_ = batch is not None
+                if batch is not None:
+                    self._start(batch)
+            else:
+                self._finish()
+
+    def _pause_s(self) -> float | None:
+        """How long to wait for another batch before the oldest is looked at; None while none is under way."""
+        if not self._under_way:
+            return None
+        oldest = self._under_way[0]
+        surely = SURELY * self._expected_s(len(oldest.batch.frames))
+        return max(LOOK_S, max(oldest.ready_at, self._free_at) + surely - time.monotonic())
+
+    def _is_ready(self) -> bool:
+        """Whether to finish the oldest: also where the engine is dead, since nobody waits for it then."""
+        return self._health.attempt(lambda: self._engine.ready(self._under_way[0].ticket)) is not False
+
+    def _start(self, batch: Batch) -> None:
+        started = time.monotonic()
+        if not self._under_way:
+            self._health.busy(started)
+        ticket = self._health.attempt(lambda: self._engine.start(batch.frames, batch.thresholds))
+        if isinstance(ticket, EngineError):
+            self._rest()
+            batch.read(0.0)
+            batch.done(Answer(ticket, started, time.monotonic() - started, 0.0))
+            return
+        ready = time.monotonic()
+        self._under_way.append(_UnderWay(batch, ticket, started, ready))
+        batch.read(ready - started)
+
+    def _finish(self) -> None:
+        oldest = self._under_way.popleft()
+        found = self._health.attempt(lambda: checked(self._engine.finish(oldest.ticket), oldest.batch))
+        if not isinstance(found, EngineError):
+            self._health.succeeded()
+        now = time.monotonic()
+        cost = now - max(oldest.ready_at, self._free_at)
+        self._free_at = now
+        self._rest()
+        oldest.batch.done(Answer(found, oldest.started_at, now - oldest.started_at, cost))
+
+    def _rest(self) -> None:
+        """A batch is done: the next one under way is in its turn from now on."""
+        if self._under_way:
+            self._health.busy(time.monotonic())
+        else:
+            self._health.idle()
+
+
+def checked(found: list[Detections], batch: Batch) -> list[Detections]:
+    """Raises ValueError where an engine doesn't answer each frame."""
+    if len(found) != len(batch.frames):
+        raise ValueError(f"{len(found)} answers for {len(batch.frames)} frames")
+    return found
+
+
+def lanes_of(
+    engine: Engine, owner: ThreadPoolExecutor, health: EngineHealth, expected_s: Callable[[int], float]
+) -> Lanes:
+    """What suits the engine; ``owner`` is the thread that made it, and does all where there is one lane."""
+    if isinstance(engine, PipelinedEngine):
+        return OverlappingBatches(engine, owner, health, expected_s)
+    if engine.lanes == 1:
+        return WholeBatches(engine, owner, health)
+    return WholeBatches(engine, ThreadPoolExecutor(engine.lanes, thread_name_prefix="lane"), health)

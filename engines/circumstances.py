@@ -1,0 +1,35 @@
+"""What every measured result carries: on what it was measured, with which versions, by which command."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores that may be used, memory."""
+    model = next((ln.split(":")[1].strip() for ln in _lines("/proc/cpuinfo") if ln.startswith("model name")), "unknown")
+    kib = next((int(ln.split()[1]) for ln in _lines("/proc/meminfo") if ln.startswith("MemTotal")), 0)
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(kib / 2**20, 1)}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Python, the kernel, and those of the packages that are installed."""
+    found = {"python": platform.python_version(), "kernel": platform.release()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

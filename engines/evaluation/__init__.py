@@ -1,0 +1,1 @@
+"""How well a model package detects: against labels, by COCO's measures, and against another package without any."""
