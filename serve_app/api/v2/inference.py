@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from deployments.errors import InvalidSpec, ModelNotFound
+from deployments.errors import DetectorUnavailable, InvalidSpec, ModelNotFound, RaysightError, SupervisorUnavailable
+from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.ports import Detector, Media
@@ -101,15 +102,23 @@ class Inference:
             info = await self._detector.info(known)
             if name in (known, info.name):
                 return Served(known, info)
-        states = sorted(await self._detector.models(), key=lambda state: state.name != DEFAULT_MODEL)
+        states, away = await self._states()
         packages = {state.info.name: state.name for state in reversed(states)}
-        found = name if any(state.name == name for state in states) else packages.get(name)
-        if found is None:
-            names = ", ".join(sorted({state.name for state in states} | packages.keys()))
-            raise ModelNotFound(f"There is no such model; ask for one of: {names}.")
+        found = name if any(state.name == name for state in states) else packages.get(name, DEFAULT_MODEL)
         info = await self._detector.info(found)
+        if name not in (found, info.name):
+            names = ", ".join(sorted({DEFAULT_MODEL, info.name, *packages, *(state.name for state in states)}))
+            raise away or ModelNotFound(f"There is no such model; ask for one of: {names}.")
         self._found[name] = found
         return Served(found, info)
+
+    async def _states(self) -> tuple[list[ModelState], RaysightError | None]:
+        """The default model first, or none and why; that one answers for itself, also where nobody has told of it."""
+        try:
+            states = await self._detector.models()
+        except (DetectorUnavailable, SupervisorUnavailable) as error:
+            return [], error
+        return sorted(states, key=lambda state: state.name != DEFAULT_MODEL), None
 
     async def infer(self, served: Served, request: InferRequest) -> InferAnswer:
         """Find the objects in the frames or images of a request; they enter the batches of all streams.

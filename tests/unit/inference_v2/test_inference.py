@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployments.errors import DetectorUnavailable
+from deployments.errors import DetectorUnavailable, SupervisorUnavailable
 from engines.types import Detections, Thresholds
 from serve_app.api.places import Places
 from serve_app.api.problems import Refused
@@ -187,6 +187,17 @@ def test_every_model_goes_by_its_name_and_by_that_of_its_package() -> None:
         api.detector.states["fast"] = replace(api.detector.states["fast"], info=replace(ENGINE, name="faster"))
         assert api.call("GET", "/v2/models/fast").json()["name"] == "faster"
         _error(api.call("GET", "/v2/models/fake"), 404)
+
+
+def test_the_default_model_is_served_while_nobody_can_tell_of_the_others() -> None:
+    class Untold(MemoryDetector):
+        async def models(self) -> Any:
+            raise SupervisorUnavailable("try again shortly")
+
+    inference = Inference(Untold(), MemoryMedia(), "1")
+    assert [asyncio.run(inference.model(name)).model for name in ("default", "nanodet-g")] == ["default", "default"]
+    with pytest.raises(SupervisorUnavailable):
+        asyncio.run(inference.model("fast"))
 
 
 def test_frames_made_for_a_model_that_was_swapped_meanwhile_are_not_inferred() -> None:
