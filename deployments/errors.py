@@ -7,6 +7,10 @@ RaysightError                 message: one line, safe to show (no credentials), 
 ├── SpecConflict              the spec changed meanwhile: read it again
 ├── InvalidSpec               a spec that can't be used; `field` names the place
 ├── ForbiddenAddress          the URL policy or a media root forbids it
+├── ModelNotFound             no replica runs a model of that name
+├── SwapInProgress            a model is being swapped already
+├── ForbiddenPackage          a model package outside the models root
+├── PackageRefused            a model package that can't be used; all goes on with the old one
 ├── Overloaded                too much of it at once: try again later
 ├── DetectorUnavailable       no replica answered in time
 └── SupervisorUnavailable     the supervisor is away: running streams go on, changes have to wait
@@ -93,6 +97,22 @@ class InvalidSpec(RaysightError):
 
 class ForbiddenAddress(RaysightError):
     """The URL policy or a media root forbids the address."""
+
+
+class ModelNotFound(RaysightError):
+    """No replica runs a model of that name."""
+
+
+class SwapInProgress(RaysightError):
+    """A model is being swapped already."""
+
+
+class ForbiddenPackage(RaysightError):
+    """A model package outside the models root."""
+
+
+class PackageRefused(RaysightError):
+    """A model package that can't be used; all goes on with the old one."""
 
 
 class Overloaded(RaysightError):

@@ -21,6 +21,10 @@ class AppArgs(BaseModel):
     output_root: Path = Field(
         default=Path("recordings"), description="`file:` outputs are written under this folder only."
     )
+    models_root: Path | None = Field(
+        default=None,
+        description="Models are swapped to packages under this folder only, the same on all nodes; null: never.",
+    )
     allow_private_addresses: bool = Field(
         default=True, description="Whether sources and outputs may lie in private ranges: cameras live there."
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextvars import Context
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ from ray.serve.grpc_util import RayServegRPCContext
 
 from deployments.detector.port import DetectReply, DetectRequest
 from deployments.detector.scheduler import WAITING_DIRECT
-from deployments.errors import DetectorUnavailable, StreamNotFound, SupervisorUnavailable
-from deployments.names import APPLICATION, DEPLOYMENT
+from deployments.errors import DetectorUnavailable, ModelNotFound, StreamNotFound, SupervisorUnavailable
+from deployments.models.folders import package_folder
+from deployments.models.versions import ModelState
+from deployments.names import DEFAULT_MODEL, DEPLOYMENT, application_of
 from deployments.streams.events import EventBatch
 from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
@@ -36,6 +40,7 @@ from serve_app.api.places import Places
 from serve_app.api.ports import DetectResult, NodeLoad
 from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.config import AppArgs
+from serve_app.loads import node_loads
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
@@ -99,7 +104,7 @@ def build_api(args: AppArgs) -> FastAPI:
     streams = ClusterStreams(args, policy)
     return create_api(
         streams,
-        ClusterDetector(streams),
+        ClusterDetector(streams, args.models_root),
         SandboxMedia(policy),
         version=version("raysight"),
         allowed_hosts=args.allowed_hosts,
@@ -115,30 +120,30 @@ class ClusterStreams:
         self._actors: dict[str, ActorHandle[Any]] = {}
 
     async def create(self, spec: StreamSpec) -> StreamView:
-        view: StreamView = await self._ask("create", spec)
+        view: StreamView = await self.ask("create", spec)
         return view
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
-        answer: tuple[StreamView, bool] = await self._ask("put", spec, if_generation)
+        answer: tuple[StreamView, bool] = await self.ask("put", spec, if_generation)
         return answer
 
     async def patch(self, stream_id: str, merge_patch: dict[str, Any], if_generation: int | None) -> StreamView:
-        view: StreamView = await self._ask("patch", stream_id, merge_patch, if_generation)
+        view: StreamView = await self.ask("patch", stream_id, merge_patch, if_generation)
         return view
 
     async def get(self, stream_id: str) -> StreamView:
-        view: StreamView = await self._ask("get", stream_id)
+        view: StreamView = await self.ask("get", stream_id)
         return view
 
     async def list(self) -> list[StreamView]:
-        views: list[StreamView] = await self._ask("list")
+        views: list[StreamView] = await self.ask("list")
         return views
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:
-        await self._ask("delete", stream_id, if_generation)
+        await self.ask("delete", stream_id, if_generation)
 
     async def restart(self, stream_id: str) -> StreamView:
-        view: StreamView = await self._ask("restart", stream_id)
+        view: StreamView = await self.ask("restart", stream_id)
         return view
 
     async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
@@ -151,7 +156,8 @@ class ClusterStreams:
         picture: JpegPicture | None = await self._ask_stream(stream_id, "picture", annotated, newer_than, timeout_s)
         return picture
 
-    async def _ask(self, method: str, *args: Any) -> Any:
+    async def ask(self, method: str, *args: Any) -> Any:
+        """What the supervisor answers; raises what it raises."""
         try:
             return await getattr(self._supervisor, method).remote(*args)
         except RayTaskError as error:
@@ -179,26 +185,40 @@ class ClusterStreams:
 
 
 class ClusterDetector:
-    """`serve_app.api.ports.Detector` over the Detector's handle."""
+    """`serve_app.api.ports.Detector` over the Detectors' handles, and what their replicas told the supervisor."""
 
-    def __init__(self, streams: ClusterStreams) -> None:
+    def __init__(self, streams: ClusterStreams, models_root: Path | None) -> None:
         self._streams = streams
-        self._handle: Any = serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
-        self._places = Places(WAITING_DIRECT - FRAMES_AT_ONCE)
+        self._models_root = models_root
+        self._handles: dict[str, Any] = {DEFAULT_MODEL: _handle(DEFAULT_MODEL)}
+        self._places: defaultdict[str, Places] = defaultdict(lambda: Places(WAITING_DIRECT - FRAMES_AT_ONCE))
 
-    async def info(self) -> EngineInfo:
-        info: EngineInfo = await self._ask("info")
+    async def models(self) -> tuple[ModelState, ...]:
+        states: tuple[ModelState, ...] = await self._streams.ask("models")
+        if not states:
+            raise DetectorUnavailable("no Detector replica has told what it runs yet: try again shortly")
+        return states
+
+    async def swap(self, model: str, package: str) -> ModelState:
+        folder = package_folder(self._models_root, package)
+        state: ModelState = await self._streams.ask("swap_model", model, str(folder))
+        return state
+
+    async def info(self, model: str = DEFAULT_MODEL) -> EngineInfo:
+        info: EngineInfo = await self._ask(model, "info")
         return info
 
-    async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
+    async def detect(
+        self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None, model: str = DEFAULT_MODEL
+    ) -> DetectResult:
         started = time.monotonic()
-        info = await self.info()
+        info = await self.info(model)
         height, width = image_bgr.shape[:2]
         letterbox = Letterbox.fit(width, height, info.width, info.height, info.letterbox, info.pad)
         image = await asyncio.to_thread(letterbox.apply, image_bgr)
         if info.colour == "rgb":
             image = np.ascontiguousarray(image[..., ::-1])
-        reply: DetectReply = await self._ask("detect", DetectRequest(image, thresholds))
+        reply: DetectReply = await self._ask(model, "detect", DetectRequest(image, thresholds), info)
         found = reply.detections
         boxes = Detections(letterbox.undo(found.xyxy), found.confidence, found.class_id)
         whole_s = time.monotonic() - started
@@ -206,32 +226,51 @@ class ClusterDetector:
         return DetectResult(boxes, info.class_names, timing)
 
     async def detect_frames(
-        self, frames: Sequence[NDArray[np.uint8]], thresholds: Thresholds | None
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        thresholds: Thresholds | None,
+        made_for: EngineInfo,
+        model: str = DEFAULT_MODEL,
     ) -> list[Detections]:
         requests = [DetectRequest(frame, thresholds) for frame in frames]
         parts = [requests[at : at + FRAMES_AT_ONCE] for at in range(0, len(requests), FRAMES_AT_ONCE)]
         try:
             async with asyncio.timeout(DETECT_TIMEOUT_S):
-                replies = await asyncio.gather(*(self._detect_all(part) for part in parts))
+                replies = await asyncio.gather(*(self._detect_all(part, made_for, model) for part in parts))
         except TimeoutError:
             raise DetectorUnavailable(f"the frames were not inferred within {DETECT_TIMEOUT_S:g} s") from None
         return [reply.detections for part in replies for reply in part]
 
-    async def _detect_all(self, requests: list[DetectRequest]) -> list[DetectReply]:
-        async with self._places.taken(len(requests)):
-            replies: list[DetectReply] = await self._ask("detect_all", requests)
+    async def _detect_all(self, requests: list[DetectRequest], made_for: EngineInfo, model: str) -> list[DetectReply]:
+        async with self._places[model].taken(len(requests)):
+            replies: list[DetectReply] = await self._ask(model, "detect_all", requests, made_for)
             return replies
 
-    async def load(self) -> tuple[NodeLoad, ...]:
-        node, engine_fps = await self._ask("speed")
-        views = [view for view in await self._streams.list() if view.status.online]
-        used = sum(min(v.status.fps.get("decoded", 0.0), v.spec.detect.max_fps or float("inf")) for v in views)
-        return (NodeLoad(node, engine_fps, used, len(views)),)
+    async def load(self, model: str = DEFAULT_MODEL) -> tuple[NodeLoad, ...]:
+        return node_loads(await self._state(model), await self._streams.list())
 
-    async def _ask(self, method: str, *args: Any) -> Any:
+    async def _state(self, model: str) -> ModelState:
+        states = await self.models()
+        for state in states:
+            if state.name == model:
+                return state
+        if model == DEFAULT_MODEL:
+            raise DetectorUnavailable("no Detector replica has told what it runs yet: try again shortly")
+        known = ", ".join(state.name for state in states)
+        raise ModelNotFound(f"no replica runs a model {model!r}; there are: {known}")
+
+    async def _handle_of(self, model: str) -> Any:
+        """Asking the handle of an application that isn't there would end by its time limit only."""
+        if model not in self._handles:
+            await self._state(model)
+            self._handles[model] = _handle(model)
+        return self._handles[model]
+
+    async def _ask(self, model: str, method: str, *args: Any) -> Any:
+        handle = await self._handle_of(model)
         # Outside the context of the API's request: Serve gives all calls in it one id, by which the router of
         # `AttachRouter` finds whom to serve, so that of two at once one would never be, and the router spin for it.
-        response = Context().run(getattr(self._handle, method).remote, *args)
+        response = Context().run(getattr(handle, method).remote, *args)
         try:
             return await asyncio.wait_for(response, DETECT_TIMEOUT_S)
         except asyncio.CancelledError:
@@ -241,9 +280,15 @@ class ClusterDetector:
             response.cancel()
             raise DetectorUnavailable(f"no Detector replica answered within {DETECT_TIMEOUT_S:g} s") from None
         except RayTaskError as error:
+            if isinstance(error.cause, DetectorUnavailable):
+                raise error.cause from None
             raise DetectorUnavailable("the Detector failed on this image") from error
         except (RayServeException, RayActorError) as error:
             raise DetectorUnavailable("the Detector is not there yet, or no more: try again shortly") from error
+
+
+def _handle(model: str) -> Any:
+    return serve.get_deployment_handle(DEPLOYMENT, app_name=application_of(model))
 
 
 class SandboxMedia:

@@ -30,25 +30,25 @@ logger = logging.getLogger(__name__)
 
 
 class DetectorLoads:
-    """What each replica told last, and when."""
+    """What each replica of each model told last, and when."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[float, Load]] = {}
+        self._told: dict[tuple[str, str], tuple[float, Load]] = {}
 
-    def exchange(self, replica: str, load: Load) -> dict[str, Load]:
-        """Take one replica's load; returns those of the others, as far as they are fresh."""
+    def exchange(self, model: str, replica: str, load: Load) -> dict[str, Load]:
+        """Take one replica's load; returns those of the others of its model, as far as they are fresh."""
         now = time.monotonic()
-        self._told[replica] = now, load
+        self._told[model, replica] = now, load
         self._told = {name: told for name, told in self._told.items() if now - told[0] < HEARD_S}
-        return {name: told[1] for name, told in self._told.items() if name != replica}
+        return {name: told[1] for (of, name), told in self._told.items() if of == model and name != replica}
 
 
 class LoadExchange:
     """Keeps this replica's `FairShare` up to date, on a thread of its own."""
 
-    def __init__(self, replica: str, measure: Callable[[], tuple[Mapping[str, int], float]]) -> None:
+    def __init__(self, model: str, replica: str, measure: Callable[[], tuple[Mapping[str, int], float]]) -> None:
         """``measure`` gives the frames so far by lease, and the engine's frames a second, 0 to take no more."""
-        self._replica, self._measure = replica, measure
+        self._model, self._replica, self._measure = model, replica, measure
         self._lock = threading.Lock()
         self._share = FairShare()
         self._loads: Any = None
@@ -82,5 +82,6 @@ class LoadExchange:
             remote: Any = ray.remote
             loads = remote(DetectorLoads).options(name=NAME, namespace=NAMESPACE, get_if_exists=True, num_cpus=0)
             self._loads = loads.remote()
-        peers: dict[str, Load] = ray.get(self._loads.exchange.remote(self._replica, load), timeout=ANSWER_S)
+        told = self._loads.exchange.remote(self._model, self._replica, load)
+        peers: dict[str, Load] = ray.get(told, timeout=ANSWER_S)
         return peers

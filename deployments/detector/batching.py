@@ -120,6 +120,11 @@ class Batcher:
         with self._lock:
             return len(self._scheduler)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a frame waits or is with the engine."""
+        return bool(self.waiting or self._under_way)
+
     def forget(self, stream: str) -> None:
         """Drop what waits of a stream that is gone."""
         with self._lock:

@@ -7,6 +7,10 @@ through a handle, `Detector.detect`. Both wait in one scheduler and enter the sa
 
 Replicas tell each other their loads, and one with more than its fair share sends a stream on when it renews.
 
+Each model is an application of its own, named by `deployments.names.application_of`. While streams run, its package
+can be swapped: each replica follows what the supervisor says (`deployments.models`), and keeps the old engine beside
+the new one until the last stream has left it.
+
 No postponed annotations here: Serve reads the builder's to validate ``args``.
 """
 
@@ -16,7 +20,9 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -26,18 +32,20 @@ from ray.serve.config import AutoscalingConfig
 
 from deployments.detector.actor import LoadExchange
 from deployments.detector.attaching.deployment import AttachRouter
-from deployments.detector.batching import MAX_LANES, Batcher, WaitingFrame
+from deployments.detector.batching import MAX_LANES
 from deployments.detector.config import DetectorConfig, DetectorSettings
 from deployments.detector.port import DetectReply, DetectRequest
-from deployments.detector.scheduler import Scheduler
 from deployments.detector.service import Arrival, DetectorService, Outcome, load_engine
-from deployments.detector.waiting import DirectFrame, LinkedFrame
-from deployments.link.attachments import LinkFrame
+from deployments.detector.serving import Release, Serving, proven
+from deployments.errors import DetectorUnavailable
 from deployments.link.grant import Grant
-from deployments.link.server import LinkServer
-from deployments.names import DEPLOYMENT
+from deployments.link.stats import LinkStats, together
+from deployments.models.actor import ModelFollower, wanted_version
+from deployments.models.exchange import ModelExchange
+from deployments.models.versions import Refusal, Report, Version
+from deployments.names import APPLICATION, DEPLOYMENT, model_of
 from deployments.telemetry import DetectorTelemetry
-from engines.errors import EngineDead
+from engines.errors import EngineDead, EngineError
 from engines.types import EngineInfo
 
 MAX_ONGOING_REQUESTS = 512
@@ -53,26 +61,23 @@ logger = logging.getLogger(__name__)
 
 
 class Detector:
-    """One engine on one device, shared by all streams."""
+    """One engine on one device, shared by all streams; for a moment two, while its model is exchanged."""
 
     def __init__(self, config: DetectorConfig) -> None:
-        self._service = DetectorService(lambda: load_engine(config), stuck_after_s=config.stuck_after_s)
+        context = serve.get_replica_context()
+        self._config, self._replica, self._model = config, context.replica_tag, _model(context.app_name)
+        self._node = ray.get_runtime_context().get_node_id()
+        self._settings = DetectorSettings()
         self._telemetry = DetectorTelemetry()
-        self._ended: dict[str, asyncio.Event] = {}
-        self._batcher: Batcher | None = None
         self._draining = False
         self._configured = False
         self._loads: LoadExchange | None = None
-        self._server = LinkServer(
-            self._service.info,
-            host=_node_address(),
-            on_frame=self._on_frame,
-            on_gone=self._on_gone,
-            elsewhere=self._elsewhere,
-            lease_s=config.lease_s,
-        )
+        self._retiring: tuple[Serving, ...] = ()
+        self._retired: list[LinkStats] = []
+        self._version, self._serving = self._first()
         if config.most_replicas > 1:
-            self._loads = LoadExchange(serve.get_replica_context().replica_tag, self._load)
+            self._loads = LoadExchange(self._model, self._replica, self._load)
+        self._follower = ModelFollower(ModelExchange(self._make, self._switch), self._report)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -92,101 +97,132 @@ class Detector:
                 raise ValueError(message) from None
             logger.error("%s; the settings stay as they were", message)
             return
-        self._service.settings, self._configured = settings, True
+        self._settings = self._serving.service.settings = settings
+        self._configured = True
 
     async def info(self) -> EngineInfo:
         """What is loaded."""
-        return self._service.info
-
-    async def speed(self) -> tuple[str, float]:
-        """The replica's node, and the measured frames a second of its engine."""
-        return ray.get_runtime_context().get_node_id(), self._service.engine_fps
+        return self._serving.info
 
     async def attach(self, stream: str, client_key: bytes, to: str) -> AsyncIterator[Grant]:
         """Answer with leave to attach, then stay open for as long as the attachment stands.
 
         ``to`` is for `AttachRouter`: the replica that is asked need not be the one that is named.
         """
-        self._start()
-        grant = self._server.grant(stream, client_key)
-        ended = self._ended[grant.lease] = asyncio.Event()
-        try:
-            yield grant
-            await ended.wait()
-        finally:
-            self._ended.pop(grant.lease, None)
-            self._server.end(grant.lease)
+        async with aclosing(self._serving.attach(stream, client_key)) as grants:
+            async for grant in grants:
+                yield grant
 
-    async def detect(self, request: DetectRequest) -> DetectReply:
-        """Find the objects in one frame, in a batch with whatever else is waiting."""
-        frame = DirectFrame(request)
-        self._start().offer(frame)
-        return await frame.outcome
+    async def detect(self, request: DetectRequest, made_for: EngineInfo | None = None) -> DetectReply:
+        """Find the objects in one frame, in a batch with whatever else is waiting.
 
-    async def detect_all(self, requests: Sequence[DetectRequest]) -> list[DetectReply]:
+        ``made_for`` is what the frame was made for, None for whatever is loaded. Raises DetectorUnavailable where that
+        isn't loaded any more.
+        """
+        (reply,) = await self.detect_all([request], made_for)
+        return reply
+
+    async def detect_all(
+        self, requests: Sequence[DetectRequest], made_for: EngineInfo | None = None
+    ) -> list[DetectReply]:
         """Find the objects in several frames, each as `detect` does; where one fails, the call does."""
-        batcher, frames = self._start(), [DirectFrame(request) for request in requests]
-        for frame in frames:
-            batcher.offer(frame)
-        return await asyncio.gather(*(frame.outcome for frame in frames))
+        for serving in (self._serving, *self._retiring):
+            if made_for in (None, serving.info):
+                return await serving.detect_all(requests)
+        raise DetectorUnavailable("another model is loaded now: ask again what it is")
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=MAX_LANES + 1)
-    async def _batch(self, releases: list[Sequence[WaitingFrame]]) -> list[list[Outcome]]:
-        (frames,) = releases  # an item is a whole release: see `deployments.detector.batching`
+    async def _batch(self, releases: list[Release]) -> list[list[Outcome]]:
+        ((service, frames),) = releases  # an item is a whole release: see `deployments.detector.batching`
         arrivals = [Arrival(frame.request, frame.arrived_at) for frame in frames]
-        outcomes = await asyncio.wrap_future(self._service.submit(arrivals))
+        outcomes = await asyncio.wrap_future(service.submit(arrivals))
         self._telemetry.batch(outcomes)
         return [outcomes]
 
     def check_health(self) -> None:
         """Fail on a stuck or dead engine, or a broken link: Serve then replaces the replica."""
-        self._service.check_health(time.monotonic())
-        if not self._server.running:
-            raise EngineDead("the frame link is broken")
+        now = time.monotonic()
+        self._serving.check_health(now)
+        for serving in self._retiring:
+            serving.service.check_health(now)
 
-    def _start(self) -> Batcher:
-        """The batcher, made on the event loop on which requests run: that of the constructor may be another."""
-        if self._batcher is None:
-            info = self._service.info
-            self._batcher = Batcher(
-                asyncio.get_running_loop(),
-                Scheduler(info.width, info.height, waiting_per_stream=1),
-                self._service.staging,
-                self._service.speed,
-                self._batch,
-                lambda: self._service.max_batch_size,
-                self._service.lanes,
-            )
-        return self._batcher
+    # The model, on the follower's threads ---------------------------------------------------------------------
 
-    # On the link's thread -------------------------------------------------------------------------------------
+    def _first(self) -> tuple[Version, Serving]:
+        """What the model was swapped to, or the configured package where that can't be had any more."""
+        configured = self._package
+        wanted = wanted_version(self._model, configured)
+        if wanted.number:
+            try:
+                return wanted, self._make(wanted)
+            except Exception:
+                logger.exception("%s can't be loaded any more: this replica begins with %s", wanted.package, configured)
+        return Version(0, configured), self._make(Version(0, configured))
 
-    def _on_frame(self, frame: LinkFrame) -> None:
-        assert self._batcher is not None, "nobody is attached before `attach` has made it"
-        self._batcher.offer(LinkedFrame(frame, self._server))
+    @property
+    def _package(self) -> str:
+        return "" if self._config.engine == "fake" else str(self._config.package.resolve())
 
-    def _on_gone(self, lease: str) -> None:
-        batcher, ended = self._batcher, self._ended.get(lease)
-        if batcher is not None:
-            batcher.forget(lease)
-            if ended is not None:
-                batcher.loop.call_soon_threadsafe(ended.set)
+    def _make(self, version: Version) -> Serving:
+        """Load a version beside whatever runs. Raises EngineError where it can't be used."""
+        if version.number and self._config.engine == "fake":
+            raise EngineError("the engine that this model is configured with takes no package")
+        config = self._config.model_copy(update={"package": Path(version.package)})
+        service = DetectorService(lambda: proven(lambda: load_engine(config)), stuck_after_s=config.stuck_after_s)
+        service.settings = self._settings
+        return Serving(
+            service,
+            lambda release: self._batch(release),
+            host=_node_address(),
+            elsewhere=self._elsewhere,
+            lease_s=config.lease_s,
+        )
+
+    def _switch(self, version: Version, serving: Serving) -> None:
+        """Have new attachments and images go to ``serving``; what the old one has is answered there."""
+        if self._draining:
+            serving.close()
+            return
+        logger.info("from now on this replica runs %s", version.package)
+        serving.service.settings = self._settings
+        old, self._serving, self._version = self._serving, serving, version
+        self._retiring = (*self._retiring, old)
+        threading.Thread(target=self._retire, args=(old,), name="retire", daemon=True).start()
+
+    def _retire(self, serving: Serving) -> None:
+        serving.retire(self._replica)
+        self._retired.append(serving.stats().ended())
+        self._retiring = tuple(other for other in self._retiring if other is not serving)
+
+    def _report(self, ready: int | None, refused: Refusal | None) -> Report:
+        serving = self._serving
+        return Report(
+            self._model,
+            self._replica,
+            self._node,
+            self._package,
+            self._version,
+            serving.info,
+            serving.service.engine_fps,
+            ready,
+            refused,
+        )
+
+    # On threads of their own ----------------------------------------------------------------------------------
 
     def _elsewhere(self, lease: str) -> str | None:
         return None if self._loads is None else self._loads.elsewhere(lease)
 
-    # On threads of their own ----------------------------------------------------------------------------------
-
     def _load(self) -> tuple[Mapping[str, int], float]:
-        return self._server.offered(), 0.0 if self._draining else self._service.engine_fps
+        return self._serving.link.offered(), 0.0 if self._draining else self._serving.service.engine_fps
 
     def _watch(self) -> None:
         """End the process when the engine is beyond help: Serve's own health checks would take half a minute."""
         pause = threading.Event()
         for turn in count():
             pause.wait(WATCH_S)
-            if turn % REPORT_EVERY == 0 and self._batcher is not None:
-                self._telemetry.report(self._server.stats(), self._batcher.waiting)
+            if turn % REPORT_EVERY == 0:
+                self._count()
             try:
                 self.check_health()
             except EngineDead as error:
@@ -195,7 +231,23 @@ class Detector:
                 os._exit(1)
             if not self._draining and _is_leaving():
                 self._draining = True
-                self._server.drain()
+                self._follower.stop()
+                self._serving.link.drain()
+
+    def _count(self) -> None:
+        servings = (self._serving, *self._retiring)
+        stats = [*self._retired, *(serving.stats() for serving in servings)]
+        self._telemetry.report(together(stats), sum(serving.waiting for serving in servings))
+
+
+def _model(application: str) -> str:
+    """Raises ValueError where an application has another name than its model gives it."""
+    model = model_of(application)
+    if model is None:
+        raise ValueError(
+            f"call the application {application!r} {APPLICATION!r}, or '{APPLICATION}-' and a model's name"
+        )
+    return model
 
 
 def _in_one_line(error: ValidationError) -> str:

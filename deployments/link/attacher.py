@@ -96,6 +96,8 @@ class Attacher:
         self._current: _Attachment | None = None
         self._client: LinkClient | None = None
         self._told: EngineInfo | None = None
+        self._trouble: str | None = None
+        self._outdated = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="attach", daemon=True)
         self._thread.start()
@@ -108,6 +110,24 @@ class Attacher:
                 raise DetectorUnavailable(f"no Detector replica could be attached to within {timeout_s:g} s")
             self._told = self._client.info(timeout_s)
             return self._told
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is attached, in words; None where something is, or nothing has failed yet."""
+        return None if self._client is not None else self._trouble
+
+    def reattach(self) -> None:
+        """Attach anew, as after a drain: what ``open_request`` asks for has changed.
+
+        Other than then, the old attachment is left even where there is no new one: its answers are not wanted any more.
+        """
+        with self._changed:
+            self._outdated = True
+            newest = self._newest
+        if newest is not None:
+            newest.leaving.set()
+            if newest.client is None:
+                newest.request.cancel()
 
     def place(self) -> UInt8Array | None:
         """Where the next frame may be made so that `submit` copies nothing; None where any array will do."""
@@ -143,12 +163,15 @@ class Attacher:
         backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         move_to = ""
         while not self._stopping:
+            outdated, self._outdated = self._outdated, False
             attached = self._attach(move_to)
             move_to, began = "", time.monotonic()  # what was named is named once: it may be gone by the next try
             if attached is not None:
                 self._replace(attached)
                 attached.leaving.wait()  # it drains, has broken, or is wanted no more
                 move_to = attached.move_to
+            elif outdated:
+                self._replace(None)
             self._drop_broken()
             if attached is not None and time.monotonic() - began >= STEADY_S:
                 backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
@@ -169,6 +192,7 @@ class Attacher:
                 return opening
         except DetectorUnavailable as error:
             logger.info("not attached yet: %s", error)
+            self._trouble = str(error)
         except Exception:
             logger.exception("an unforeseen failure to attach")
         if opening is not None:

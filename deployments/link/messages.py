@@ -44,6 +44,8 @@ class DrainReason(IntEnum):
     """The replica is about to end."""
     REBALANCE = 2
     """The replica has more than its share."""
+    EXCHANGE = 3
+    """The replica has loaded another model beside the one that this attachment goes to."""
 
 
 class ByeReason(IntEnum):

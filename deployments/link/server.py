@@ -70,7 +70,7 @@ class LinkServer:
         self._attachments = Attachments()
         self._counts: Counter[str] = Counter()
         self._drops: Counter[DropReason] = Counter()
-        self._draining = False
+        self._drain: messages.Drain | None = None
         self._closing = False
         self._check_at = 0.0
         self._listener = Listener(host, info.width * info.height * 3)
@@ -85,7 +85,7 @@ class LinkServer:
         """
         key, listener = z85.decode(client_key), self._listener
         with self._lock:
-            if self._draining:
+            if self._drain is not None:
                 raise DetectorUnavailable("this replica takes no more streams")
             lease = self._attachments.grant(stream, key, time.monotonic())
         listener.gate.allow(key, lease)
@@ -109,13 +109,13 @@ class LinkServer:
             self._check_at = 0.0
         self._listener.wake()
 
-    def drain(self, reason: DrainReason = DrainReason.LEAVING) -> None:
-        """Tell all streams at once to attach elsewhere, and take no more; those attached are served on."""
+    def drain(self, reason: DrainReason = DrainReason.LEAVING, to: str = "") -> None:
+        """Tell all streams at once to attach elsewhere, best to ``to``, and take no more; those here are served on."""
         with self._lock:
-            self._draining = True
+            drain = self._drain = messages.Drain(reason, to)
             peers = list(self._attachments.by_peer)
         for peer in peers:
-            self._send(peer, messages.Drain(reason))
+            self._send(peer, drain)
 
     def stats(self) -> LinkStats:
         """What happened so far."""
@@ -259,8 +259,8 @@ class LinkServer:
         with self._lock:
             self._attachments.attach(hello.lease, incoming.peer, incoming.connection, segment, now, lease_s)
         self._send(incoming.peer, messages.Welcome(segment is not None, lease_s))
-        if self._draining:  # granted before, so it hasn't been told yet
-            self._send(incoming.peer, messages.Drain(DrainReason.LEAVING))
+        if self._drain is not None:  # granted before, so it hasn't been told yet
+            self._send(incoming.peer, self._drain)
 
     def _map(self, incoming: Incoming, hello: messages.Hello) -> MappedSegment:
         if incoming.descriptor is None:
@@ -286,8 +286,8 @@ class LinkServer:
             self.drop(here, DropReason.FAILED)
 
     def _renew(self, attachment: Attachment, now: float) -> None:
-        if self._draining:
-            self._send(attachment.peer, messages.Drain(DrainReason.LEAVING))
+        if self._drain is not None:
+            self._send(attachment.peer, self._drain)
             return
         if (to := self._elsewhere(attachment.lease)) is not None:
             self._send(attachment.peer, messages.Drain(DrainReason.REBALANCE, to))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from deployments.detector.scheduler import DropReason
 
@@ -24,3 +26,23 @@ class LinkStats:
     dropped: dict[DropReason, int]
     junk: int
     strangers: int
+
+    def ended(self) -> LinkStats:
+        """What is left to count of a server that is closed."""
+        return replace(self, attached=0, shared=0)
+
+
+def together(servers: Sequence[LinkStats]) -> LinkStats:
+    """What several servers of one replica count, one after the other or side by side."""
+    dropped: Counter[DropReason] = Counter()
+    for each in servers:
+        dropped.update(each.dropped)
+    return LinkStats(
+        attached=sum(each.attached for each in servers),
+        shared=sum(each.shared for each in servers),
+        frames=sum(each.frames for each in servers),
+        replies=sum(each.replies for each in servers),
+        dropped=dict(dropped),
+        junk=sum(each.junk for each in servers),
+        strangers=sum(each.strangers for each in servers),
+    )

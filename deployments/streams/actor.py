@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from deployments.detector.attaching.actor import BrokeredAttachment
 from deployments.link.attacher import Attacher
@@ -72,7 +74,8 @@ class StreamActor:
         device = device_of(spec.id, os.listdir("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
         node = ray.get_runtime_context().get_node_id()
         self._telemetry = StreamTelemetry(spec.id, node)
-        self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to))
+        self._model = spec.detect.model
+        self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to, self._model))
         self._runner = StreamRunner(
             spec,
             generation,
@@ -93,6 +96,10 @@ class StreamActor:
     def apply(self, spec: StreamSpec, generation: int) -> None:
         """Follow a changed spec."""
         self._runner.apply(spec, generation)
+        model = self._runner.spec.detect.model
+        if model != self._model:
+            self._model = model
+            self._detector.reattach()
 
     @ray.method(concurrency_group="control")
     def reconnect(self) -> None:
@@ -102,7 +109,10 @@ class StreamActor:
     @ray.method(concurrency_group="control")
     def report(self) -> Report:
         """Spec, status and sequence, for the supervisor."""
-        return Report(self._runner.spec, self._runner.status(), self._runner.pipeline.next_sequence, self._grant)
+        status = self._runner.status()
+        if status.online and status.reason is None:
+            status = status.model_copy(update={"reason": self._detector.trouble})
+        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence, self._grant)
 
     @ray.method(concurrency_group="control")
     def stop(self) -> StreamStatus:
@@ -142,3 +152,13 @@ def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int, grant
         memory=memory_bytes,
         resources=grant.resources,
     )
+
+
+def stream_actors() -> dict[str, ActorHandle[Any]]:
+    """Every stream's actor by stream id, those that wait for a node included."""
+    prefix, found = actor_name(""), {}
+    for named in ray.util.list_named_actors(all_namespaces=True):
+        if named["namespace"] == NAMESPACE and named["name"].startswith(prefix):
+            with suppress(ValueError):  # it ended meanwhile
+                found[named["name"].removeprefix(prefix)] = ray.get_actor(named["name"], NAMESPACE)
+    return found

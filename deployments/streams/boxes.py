@@ -47,6 +47,12 @@ class BoxBoard:
             self._pending.discard(sequence)
             self._own.pop(sequence, None)
 
+    def clear(self) -> None:
+        """Forget all boxes that were found: another model is loaded, and gives their classes other names."""
+        with self._changed:
+            self._own.clear()
+            self._last = Detections.empty()
+
     def close(self) -> None:
         """Nobody waits any more."""
         with self._changed:

@@ -101,6 +101,7 @@ class Pipeline:
         self._observe = observe
         self._annotator = Annotator(())  # for the video branch: one thread each
         self._engine: EngineInfo | None = None
+        self._class_names: tuple[str, ...] = ()
         self._newest_inferred = first_sequence - 1
         self._stopping = threading.Event()
         self._boxes = BoxBoard()
@@ -203,9 +204,15 @@ class Pipeline:
                 logger.exception("the detector could not say what it has loaded")
                 self._stopping.wait(INFO_PAUSE_S)
             else:
-                self.annotator, self._annotator = Annotator(engine.class_names), Annotator(engine.class_names)
+                self._name_classes(engine.class_names)
                 self._engine = engine
         return not self._stopping.is_set()
+
+    def _name_classes(self, names: tuple[str, ...]) -> None:
+        if names != self._class_names:
+            self._class_names = names
+            self._boxes.clear()
+            self.annotator, self._annotator = Annotator(names), Annotator(names)
 
     def _try_to_send(self, frame: Frame) -> _Sent | None:
         engine = self._engine
@@ -291,7 +298,7 @@ class Pipeline:
         self._time("whole", now - frame.decoded_at)
         self.rates["inferred"].tick(now)
         self._newest_inferred = frame.sequence
-        self._boxes.settle(frame.sequence, detections)
+        self._boxes.settle(frame.sequence, detections if names == self._class_names else None)
         self.ledger.inferred(len(detections))
         self.events.append(frame.sequence, event)
 

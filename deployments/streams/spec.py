@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from deployments.errors import StreamErrorCode
+from deployments.names import DEFAULT_MODEL, MODEL_PATTERN
 from deployments.streams.urls import Credentials, split_credentials
 
 StreamId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_PATTERN)]
 Label = Annotated[str, StringConstraints(max_length=63)]
 
 
@@ -67,7 +69,7 @@ class SourceSpec(_Addressed):
 class DetectSpec(_Strict):
     """What is looked for."""
 
-    model: Literal["default"] = Field(default="default", description="Which of the loaded models.")
+    model: ModelName = Field(default=DEFAULT_MODEL, description="Which of the loaded models.")
     confidence: float = Field(default=0.35, ge=0.01, le=1.0, description="Least confidence of a detection.")
     iou: float = Field(
         default=0.6, ge=0.0, le=1.0, description="Overlap above which two boxes of a class are one object."
@@ -197,7 +199,9 @@ class StreamStatus(_Strict):
     observed_generation: int = Field(default=0, description="The generation that the running stream follows.")
     since: float = Field(default=0.0, description="Unix time of the last change of state.")
     node: str | None = None
-    reason: str | None = Field(default=None, description="Why the stream is pending or failed, in words.")
+    reason: str | None = Field(
+        default=None, description="Why the stream is pending, failed or without a detector, in words."
+    )
     source: SourceInfo | None = None
     epoch: int = Field(default=0, description="Counts the lives of the stream's actor; the ledgers belong to one.")
     frames: FrameCounts = FrameCounts()

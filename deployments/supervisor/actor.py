@@ -16,9 +16,13 @@ from ray._private.state import available_resources_per_node
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
-from deployments.errors import StreamError, StreamErrorCode, StreamNotFound, SupervisorUnavailable
-from deployments.names import NAMESPACE
-from deployments.streams.actor import Report, actor_name, stream_actor_class
+from deployments.errors import InvalidSpec, StreamError, StreamErrorCode, StreamNotFound, SupervisorUnavailable
+from deployments.models.actor import declared_models
+from deployments.models.desk import ModelDesk
+from deployments.models.versions import ModelState, Order, Version
+from deployments.models.versions import Report as ModelReport
+from deployments.names import DEFAULT_MODEL, NAMESPACE, SUPERVISOR
+from deployments.streams.actor import Report, actor_name, stream_actor_class, stream_actors
 from deployments.streams.backoff import Backoff
 from deployments.streams.hardware import NOTHING, Budget, Grant, plan
 from deployments.streams.media import test_pattern
@@ -30,8 +34,6 @@ from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop
 from deployments.supervisor.registry import Entry, StreamRegistry, patch
 from deployments.supervisor.room import shortage
 from deployments.telemetry import SupervisorTelemetry
-
-NAME = "supervisor"
 
 PERIOD_S = 0.5
 """How old a shown status may be, and how soon a dead actor is noticed."""
@@ -82,6 +84,7 @@ class Supervisor:
         self._config = config
         self._policy = policy
         self._registry = StreamRegistry()
+        self._models = ModelDesk()
         self._running: dict[str, _Running] = {}
         self._epochs: Counter[str] = Counter()
         self._sequences: Counter[str] = Counter()
@@ -161,6 +164,7 @@ class Supervisor:
     async def _check(self, spec: StreamSpec) -> None:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
         await self._adoption()
+        await self._check_model(spec)
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
         with suppress(StreamError):
@@ -168,6 +172,34 @@ class Supervisor:
         for output in spec.outputs:
             with suppress(StreamError):
                 await asyncio.to_thread(self._policy.check_output, output.url)
+
+    async def _check_model(self, spec: StreamSpec) -> None:
+        """Refuse a model that there is not; one that a stream has already may be away, and the default one comes."""
+        model = spec.detect.model
+        had = {entry.spec.detect.model for entry in self._registry if entry.spec.id == spec.id}
+        known = {state.name for state in self._models.states()} | {DEFAULT_MODEL} | had
+        if model not in known:
+            known |= await asyncio.to_thread(declared_models)
+        if model not in known:
+            raise InvalidSpec("detect.model", f"there is no model {model!r}; there are: {', '.join(sorted(known))}")
+
+    # What replicas of the detectors call, and the API of them -------------------------------------------------
+
+    async def follow_model(self, report: ModelReport, wait_s: float) -> Order | None:
+        """Take a replica's report; returns what it is to do, after ``wait_s`` at most."""
+        return await self._models.follow(report, wait_s)
+
+    async def wanted_model(self, model: str, configured: str) -> Version | None:
+        """What a replica that starts should run instead of the package that its ``args`` name."""
+        return self._models.wanted(model, configured)
+
+    async def models(self) -> tuple[ModelState, ...]:
+        """The models that replicas run, by name."""
+        return self._models.states()
+
+    async def swap_model(self, model: str, package: str) -> ModelState:
+        """Raises ModelNotFound, SwapInProgress, PackageRefused, DetectorUnavailable."""
+        return await self._models.swap(model, package)
 
     # The loop -------------------------------------------------------------------------------------------------
 
@@ -289,7 +321,7 @@ class Supervisor:
         found = {
             # Generation 0, as which of them it follows is not known: one that stays silent is told again.
             stream_id: _Running(actor, 0, kept[stream_id].grant if stream_id in kept else NOTHING, now)
-            for stream_id, actor in (await asyncio.to_thread(_stream_actors)).items()
+            for stream_id, actor in (await asyncio.to_thread(stream_actors)).items()
         }
         await asyncio.gather(*(self._ask(running, ADOPT_TIMEOUT_S) for running in found.values()))
         for running in found.values():
@@ -341,7 +373,7 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[A
     """The cluster's supervisor, started where there is none yet."""
     create: Any = ray.remote(Supervisor)
     options = create.options(
-        name=NAME,
+        name=SUPERVISOR,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
@@ -351,16 +383,6 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[A
     )
     actor: ActorHandle[Any] = options.remote(config, policy)
     return actor
-
-
-def _stream_actors() -> dict[str, ActorHandle[Any]]:
-    """Every stream's actor by stream id, those that wait for a node included."""
-    prefix, found = actor_name(""), {}
-    for named in ray.util.list_named_actors(all_namespaces=True):
-        if named["namespace"] == NAMESPACE and named["name"].startswith(prefix):
-            with suppress(ValueError):  # it ended meanwhile
-                found[named["name"].removeprefix(prefix)] = ray.get_actor(named["name"], NAMESPACE)
-    return found
 
 
 def stream_actor(stream_id: str) -> ActorHandle[Any]:

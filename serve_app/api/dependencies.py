@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Path
+from fastapi import Depends, Header, Path, Query
 from starlette.requests import Request
 
-from deployments.streams.spec import StreamId
+from deployments.streams.spec import ModelName, StreamId
 from serve_app.api.ports import Detector, Media, Streams
 from serve_app.api.v2.inference import Inference
 from serve_app.api.viewers import Viewers
@@ -38,3 +38,7 @@ StreamIdInPath = Annotated[
 IfMatch = Annotated[
     str | None, Header(description="The ETag that the change is based on, or * for any; 412 where it is another.")
 ]
+ModelInPath = Annotated[
+    ModelName, Path(alias="name", description="As `GET /v1/models` names it.", examples=["default"])
+]
+ModelInQuery = Annotated[ModelName, Query(alias="model", description="One of `GET /v1/models`.")]

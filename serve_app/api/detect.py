@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
+from deployments.names import DEFAULT_MODEL
 from deployments.streams.spec import SourceInfo, SourceSpec
 from engines.types import Thresholds
 from serve_app.api.body import read_body, read_object, require_type, validated
-from serve_app.api.dependencies import UsePorts
+from serve_app.api.dependencies import ModelInQuery, UsePorts
 from serve_app.api.openapi import PROBE_EXAMPLE, image_body, json_body, problems
 from serve_app.api.ports import DetectResult
 from serve_app.api.problems import field_refused
@@ -26,12 +27,13 @@ router = APIRouter(prefix="/v1", tags=["detection"])
     "/detect",
     summary="Detect objects in one image",
     operation_id="detect",
-    responses=problems(413, 415, 422, 503),
+    responses=problems(404, 413, 415, 422, 503),
     openapi_extra=image_body(),
 )
 async def detect(
     ports: UsePorts,
     request: Request,
+    model: ModelInQuery = DEFAULT_MODEL,
     confidence: Annotated[float | None, Query(ge=0.01, le=1, description="Least confidence of a detection.")] = None,
     iou: Annotated[float | None, Query(ge=0, le=1, description="Overlap above which two boxes are one object.")] = None,
     max_detections: Annotated[int | None, Query(ge=1, le=1000, description="The most confident ones at most.")] = None,
@@ -45,7 +47,8 @@ async def detect(
     if not data:
         raise field_refused("body", "is empty: send the bytes of a JPEG or PNG")
     image = await ports.media.decode_image(data)
-    result = await ports.detector.detect(image, _chosen(confidence=confidence, iou=iou, max_detections=max_detections))
+    thresholds = _chosen(confidence=confidence, iou=iou, max_detections=max_detections)
+    result = await ports.detector.detect(image, thresholds, model)
     height, width = image.shape[:2]
     return DetectAnswer(width=width, height=height, detections=_objects(result), timing_ms=result.timing_ms)
 

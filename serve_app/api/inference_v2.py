@@ -42,7 +42,7 @@ async def ready(ports: UsePorts) -> Response:
 
 @router.get(_MODEL, summary="Model metadata", operation_id="inferenceModel", responses=inference_errors(404, 503))
 async def metadata(ports: UsePorts, name: str) -> dict[str, Any]:
-    """Inputs and outputs of the model, by its own name or as `default`."""
+    """Inputs and outputs of the model, by a name of `GET /v1/models` or by that of its package."""
     return await ports.inference.metadata(name)
 
 
@@ -129,7 +129,7 @@ async def infer_version(ports: UsePorts, request: Request, name: str, version: s
 
 async def _infer(ports: UsePorts, request: Request, name: str, version: str) -> Response:
     inference = ports.inference
-    info = await inference.model(name, version)
+    served = await inference.model(name, version)
     with inference.holding(_announced(request)):
         sent = await read_body(request, MESSAGE_LIMIT)
         encoding = request.headers.get("content-encoding", "")
@@ -137,7 +137,7 @@ async def _infer(ports: UsePorts, request: Request, name: str, version: str) -> 
         del sent
         header_length = request.headers.get(HEADER_LENGTH)
         asked = await aside(read_request, body, header_length, size=json_length(body, header_length))
-        answer = await inference.infer(info, asked)
+        answer = await inference.infer(served, asked)
     content, head = write_answer(answer, asked)
     content, packed = pack(content, request.headers.get("accept-encoding", ""))
     headers = {"Content-Encoding": packed, "Vary": "Accept-Encoding"} if packed else {}

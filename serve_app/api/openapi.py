@@ -9,14 +9,15 @@ from fastapi.openapi.utils import get_openapi
 
 from deployments.streams.spec import SourceSpec, StreamSpec
 from serve_app.api.problems import MEDIA_TYPE, Problem
+from serve_app.api.schemas import ModelSwap
 
 _REF = "#/components/schemas/{model}"
 _MEANINGS = {
     400: "The body is not JSON, or a header can't be read.",
-    403: "The address is not allowed.",
-    404: "There is no stream of this id.",
+    403: "The address or folder is not allowed.",
+    404: "There is no stream or model of this name.",
     406: "The client does not accept what this answers with.",
-    409: "The id is taken.",
+    409: "The id is taken, or a swap is under way.",
     412: "The stream changed meanwhile: read it again.",
     413: "The body is too large.",
     415: "The body's media type is not supported.",
@@ -31,6 +32,7 @@ _OF_INFERENCE = {
 _SOURCE = {"url": "rtsp://user:pass@10.0.0.7/ch1"}
 STREAM_EXAMPLE: dict[str, Any] = {"source": _SOURCE, "labels": {"site": "north"}}
 PATCH_EXAMPLE: dict[str, Any] = {"paused": True, "detect": {"confidence": 0.5}}
+MODEL_EXAMPLE: dict[str, Any] = {"package": "street-2"}
 PROBE_EXAMPLE: dict[str, Any] = _SOURCE
 
 Responses = dict[int | str, dict[str, Any]]
@@ -83,9 +85,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (SourceSpec, StreamSpec, Problem):
+    for model in (SourceSpec, StreamSpec, Problem, ModelSwap):
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
-        name = model.__name__ if model is Problem else f"{model.__name__}Input"
+        name = model.__name__ if model in (Problem, ModelSwap) else f"{model.__name__}Input"
         schemas.update({key: value for key, value in schema.pop("$defs", {}).items() if key not in schemas})
         schemas[name] = schema
     schemas["InferenceError"] = {

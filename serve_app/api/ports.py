@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.models.versions import ModelState
+from deployments.names import DEFAULT_MODEL
 from deployments.streams.events import EventBatch
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
 from engines.types import Detections, EngineInfo, Thresholds
@@ -125,28 +127,48 @@ class Streams(Protocol):
 class Detector(Protocol):
     """The detector that all streams share. Every method raises DetectorUnavailable where no replica answers."""
 
-    async def info(self) -> EngineInfo:
-        """The loaded engine."""
+    async def info(self, model: str = DEFAULT_MODEL) -> EngineInfo:
+        """The loaded engine. Raises ModelNotFound."""
         ...
 
-    async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
+    async def models(self) -> tuple[ModelState, ...]:
+        """The models that replicas run, by name; at least one."""
+        ...
+
+    async def swap(self, model: str, package: str) -> ModelState:
+        """Have a model run another package, named by its folder below the models root, while streams go on.
+
+        Raises:
+            ModelNotFound, SwapInProgress, ForbiddenPackage: as their names say.
+            PackageRefused: it can't be used. As with all errors, nothing has changed.
+        """
+        ...
+
+    async def detect(
+        self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None, model: str = DEFAULT_MODEL
+    ) -> DetectResult:
         """Find objects in one image, uint8 ``[height, width, 3]``.
 
-        ``thresholds`` None takes the detector's own.
+        ``thresholds`` None takes the detector's own. Raises ModelNotFound.
         """
         ...
 
     async def detect_frames(
-        self, frames: Sequence[NDArray[np.uint8]], thresholds: Thresholds | None
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        thresholds: Thresholds | None,
+        made_for: EngineInfo,
+        model: str = DEFAULT_MODEL,
     ) -> list[Detections]:
-        """Find objects in frames that are letterboxed already, uint8 ``[height, width, 3]`` as `EngineInfo` says.
+        """Find objects in frames that are letterboxed already, uint8 ``[height, width, 3]`` as ``made_for`` says.
 
-        Boxes are pixels of the frames as they are given.
+        Boxes are pixels of the frames as they are given. Raises ModelNotFound, and DetectorUnavailable where the model
+        was swapped meanwhile.
         """
         ...
 
-    async def load(self) -> tuple[NodeLoad, ...]:
-        """Measured speed and present load of each node with an engine."""
+    async def load(self, model: str = DEFAULT_MODEL) -> tuple[NodeLoad, ...]:
+        """Measured speed and present load of each node with an engine of the model. Raises ModelNotFound."""
         ...
 
 

@@ -26,8 +26,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.errors import (
     DetectorUnavailable,
     ForbiddenAddress,
+    ForbiddenPackage,
     InvalidSpec,
+    ModelNotFound,
     Overloaded,
+    PackageRefused,
     RaysightError,
     SpecConflict,
     StreamError,
@@ -35,6 +38,7 @@ from deployments.errors import (
     StreamExists,
     StreamNotFound,
     SupervisorUnavailable,
+    SwapInProgress,
 )
 from deployments.streams.urls import redact
 
@@ -97,6 +101,10 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     StreamExists: Kind(409, "stream_exists", "The id is taken"),
     SpecConflict: PRECONDITION_FAILED,
     ForbiddenAddress: FORBIDDEN_ADDRESS,
+    ModelNotFound: Kind(404, "model_not_found", "No such model"),
+    SwapInProgress: Kind(409, "swap_in_progress", "The model is being swapped"),
+    ForbiddenPackage: Kind(403, "forbidden_package", "The package is not allowed"),
+    PackageRefused: Kind(422, "package_refused", "The package can't be used"),
     Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
     SupervisorUnavailable: Kind(503, "supervisor_unavailable", "Streams can't be changed or listed now"),

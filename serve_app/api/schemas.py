@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.models.versions import ModelState
 from deployments.streams.spec import StreamView
-from engines.types import EngineInfo
 
 
 class _Answer(BaseModel):
@@ -42,7 +42,8 @@ class DetectAnswer(_Answer):
 class Model(_Answer):
     """A loaded model."""
 
-    name: Literal["default"] = Field(default="default", description="What `detect.model` of a spec calls it.")
+    name: str = Field(description="What `detect.model` of a spec calls it.")
+    package: str | None = Field(description="Folder of its package; null for an engine that has none.")
     engine: str
     family: str
     width: int = Field(description="Width of its input; frames are letterboxed to it.")
@@ -50,11 +51,16 @@ class Model(_Answer):
     class_names: tuple[str, ...]
     max_batch_size: int
     device: str
+    replicas: int = Field(description="Processes that run it.")
+    engine_fps: float | None = Field(description="Frames a second of all of them at full load; null unmeasured.")
 
     @staticmethod
-    def of(info: EngineInfo) -> Model:
-        """The model that an engine runs."""
+    def of(state: ModelState) -> Model:
+        """A model that replicas run."""
+        info, speeds = state.info, [replica.engine_fps for replica in state.replicas]
         return Model(
+            name=state.name,
+            package=state.package,
             engine=info.name,
             family=info.family,
             width=info.width,
@@ -62,7 +68,17 @@ class Model(_Answer):
             class_names=info.class_names,
             max_batch_size=info.max_batch_size,
             device=info.device,
+            replicas=len(speeds),
+            engine_fps=sum(speeds) if all(speeds) else None,
         )
+
+
+class ModelSwap(BaseModel):
+    """What a model should run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    package: str = Field(min_length=1, max_length=1000, description="Folder of the package below the models root.")
 
 
 class ModelList(_Answer):
@@ -85,6 +101,7 @@ class NodeCapacity(_Answer):
 class Capacity(_Answer):
     """How many streams fit, from measured speed; nulls where a node's engine was not measured yet."""
 
+    model: str
     fps: float = Field(description="Frames a second of the streams that are counted.")
     nodes: tuple[NodeCapacity, ...]
     engine_fps: float | None

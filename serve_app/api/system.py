@@ -1,4 +1,4 @@
-"""Routes about the whole: models, capacity, health."""
+"""Routes about the whole: capacity, health."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 
-from serve_app.api.dependencies import UsePorts
+from deployments.names import DEFAULT_MODEL
+from serve_app.api.dependencies import ModelInQuery, UsePorts
 from serve_app.api.openapi import problems
 from serve_app.api.ports import NodeLoad
-from serve_app.api.schemas import Capacity, Health, Model, ModelList, NodeCapacity
+from serve_app.api.schemas import Capacity, Health, NodeCapacity
 
 Number = TypeVar("Number", int, float)
 
 router = APIRouter(tags=["system"])
 
 
-@router.get("/v1/models", summary="Loaded models", operation_id="listModels", responses=problems(503))
-async def models(ports: UsePorts) -> ModelList:
-    """What the detector runs."""
-    return ModelList(items=(Model.of(await ports.detector.info()),))
-
-
-@router.get("/v1/capacity", summary="Streams that fit", operation_id="capacity", responses=problems(422, 503))
+@router.get("/v1/capacity", summary="Streams that fit", operation_id="capacity", responses=problems(404, 422, 503))
 async def capacity(
     ports: UsePorts,
+    model: ModelInQuery = DEFAULT_MODEL,
     add: Annotated[int | None, Query(ge=1, le=100_000, description="Would so many more streams fit?")] = None,
     fps: Annotated[float, Query(gt=0, le=240, description="Frames a second of each stream.")] = 25,
 ) -> Capacity:
-    """How many streams of a frame rate fit, by node and in all, from the measured speed of the engines."""
-    nodes = tuple(_node(load, fps) for load in await ports.detector.load())
+    """How many streams of a frame rate fit, by node and in all, from the measured speed of a model's engines."""
+    nodes = tuple(_node(load, fps) for load in await ports.detector.load(model))
     free = _total(node.free for node in nodes)
     return Capacity(
+        model=model,
         fps=fps,
         nodes=nodes,
         engine_fps=_total(node.engine_fps for node in nodes),
@@ -55,6 +52,7 @@ async def alive() -> Health:
 async def ready(ports: UsePorts) -> Health:
     """Answers 200 once the detector and the supervisor do."""
     await ports.detector.info()
+    await ports.detector.models()
     await ports.streams.list()
     return Health(status="ready")
 

@@ -294,3 +294,25 @@ def test_a_hundred_streams_that_come_and_go_leave_nothing(rig: Rig, wait: bool) 
 
 def _no_more_than(before: tuple[int, ...]) -> bool:
     return all(now <= then for now, then in zip(traces(), before, strict=True))
+
+
+def test_attaching_anew_leaves_the_old_replica_only_once_the_new_one_stands(rig: Rig) -> None:
+    rig.chosen = rig.replicas[1]
+    rig.attacher.reattach()
+    until(lambda: rig.attached() == [0, 1])
+    assert rig.ask(7) == 7
+    assert rig.attacher.trouble is None
+
+
+def test_without_a_new_replica_the_old_one_is_left_all_the_same_and_it_is_told_why(rig: Rig) -> None:
+    rig.replicas[1].link.drain()
+    rig.chosen = rig.replicas[1]
+    rig.attacher.reattach()
+    until(lambda: rig.attached() == [0, 0])
+    with pytest.raises(DetectorUnavailable):
+        rig.ask(1)
+    assert rig.attacher.trouble == "this replica takes no more streams"
+    rig.chosen = rig.replicas[0]
+    rig.attacher.info(PATIENCE_S)
+    until(lambda: rig.attached() == [1, 0])
+    assert rig.attacher.trouble is None

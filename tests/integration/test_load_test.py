@@ -140,11 +140,11 @@ def test_refusals_are_counted_and_end_the_test(servers: Servers) -> None:
     asked = 0
     infer = servers.detector.detect_frames
 
-    async def once(frames: Any, thresholds: Any) -> Any:
+    async def once(*asked_for: Any) -> Any:
         nonlocal asked
         asked += 1
         servers.detector.available = asked == 1
-        return await infer(frames, thresholds)
+        return await infer(*asked_for)
 
     servers.detector.detect_frames = once  # type: ignore[method-assign]
     result = _run(servers.url, *QUICK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -16,11 +16,13 @@ from pydantic import ValidationError
 from deployments.errors import (
     DetectorUnavailable,
     InvalidSpec,
+    ModelNotFound,
     RaysightError,
     SpecConflict,
     StreamExists,
     StreamNotFound,
 )
+from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus, StreamView
 from engines.types import Detections, EngineInfo, Thresholds
@@ -198,23 +200,44 @@ def _merged(target: Any, patch: Any) -> Any:
 
 
 class MemoryDetector:
-    """Finds one person in the left half of any image."""
+    """Finds one person in the left half of any image, with either of its two models."""
 
     def __init__(self) -> None:
         self.available = True
         self.nodes: tuple[NodeLoad, ...] = (NodeLoad("node-a", 250.0, 50.0, 2), NodeLoad("node-b", 110.0, 0.0, 0))
         self.thresholds: Thresholds | None = None
+        self.refusal: RaysightError | None = None
+        replicas = (ReplicaState("node-a", 250.0), ReplicaState("node-b", 110.0))
+        self.states = {
+            "default": ModelState("default", "/models/nanodet-g", ENGINE, replicas),
+            "fast": ModelState("fast", None, replace(ENGINE, name="fake"), (ReplicaState("node-a", 0.0),)),
+        }
 
-    def _require(self) -> None:
+    def _require(self, model: str = "default") -> None:
         if not self.available:
             raise DetectorUnavailable("No detector answered: look at the Serve application's state.")
+        if model not in self.states:
+            raise ModelNotFound(f"There is no model {model!r}.")
 
-    async def info(self) -> EngineInfo:
-        self._require()
-        return ENGINE
+    async def info(self, model: str = "default") -> EngineInfo:
+        self._require(model)
+        return self.states[model].info
 
-    async def detect(self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None) -> DetectResult:
+    async def models(self) -> tuple[ModelState, ...]:
         self._require()
+        return tuple(self.states.values())
+
+    async def swap(self, model: str, package: str) -> ModelState:
+        self._require(model)
+        if self.refusal is not None:
+            raise self.refusal
+        self.states[model] = replace(self.states[model], package=f"/models/{package}")
+        return self.states[model]
+
+    async def detect(
+        self, image_bgr: NDArray[np.uint8], thresholds: Thresholds | None, model: str = "default"
+    ) -> DetectResult:
+        self._require(model)
         self.thresholds = thresholds
         height, width = image_bgr.shape[:2]
         box = np.array([[0, 0, width / 2, height]], np.float32)
@@ -222,13 +245,19 @@ class MemoryDetector:
         return DetectResult(found, ENGINE.class_names, {"whole": 3.5})
 
     async def detect_frames(
-        self, frames: Sequence[NDArray[np.uint8]], thresholds: Thresholds | None
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        thresholds: Thresholds | None,
+        made_for: EngineInfo,
+        model: str = "default",
     ) -> list[Detections]:
-        self._require()
-        return [(await self.detect(frame, thresholds)).detections for frame in frames]
+        self._require(model)
+        if made_for != self.states[model].info:
+            raise DetectorUnavailable("Another model is loaded now.")
+        return [(await self.detect(frame, thresholds, model)).detections for frame in frames]
 
-    async def load(self) -> tuple[NodeLoad, ...]:
-        self._require()
+    async def load(self, model: str = "default") -> tuple[NodeLoad, ...]:
+        self._require(model)
         return self.nodes
 
 

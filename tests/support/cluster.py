@@ -16,6 +16,7 @@ import httpx
 import psutil
 import yaml
 
+from deployments.names import application_of
 from serve_app.local import LocalCluster, Ports, free_port
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
@@ -111,13 +112,15 @@ def run_raysight(
     folder: Path,
     clip: Path,
     detector: dict[str, Any] | None = None,
+    further: dict[str, dict[str, Any]] | None = None,
+    models_root: Path | None = None,
     resources: dict[str, int] | None = None,
     grpc_port: int | None = None,
 ) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
-    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``resources``: what Ray may hand out besides;
-    ``grpc_port``: for the inference protocol, which has none by default.
+    ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``further``: those of further models;
+    ``resources``: what Ray may hand out besides; ``grpc_port``: for the inference protocol, which has none by default.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -129,7 +132,17 @@ def run_raysight(
     config["applications"][1]["args"] = {
         "media_root": str(media_root),
         "output_root": str(output_root),
+        "models_root": None if models_root is None else str(models_root),
     }
+    for model, args in (further or {}).items():
+        config["applications"].append(
+            {
+                "name": application_of(model),
+                "route_prefix": None,
+                "import_path": "deployments.detector.deployment:build_detector",
+                "args": args,
+            }
+        )
     if grpc_port is not None:
         functions = ["serve_app.api.v2.servicer:add_inference_service"]
         config["grpc_options"] = {"port": grpc_port, "grpc_servicer_functions": functions}

@@ -1,4 +1,4 @@
-"""`AttachBroker`: one actor a node that holds the Serve handle for all of the node's streams.
+"""`AttachBroker`: one actor a node that holds the Serve handles, one a model, for all of the node's streams.
 
 A handle weighs 25 MiB and 8 threads, most of it for Serve itself; without it a stream that decodes weighs 134 MiB
 (``python -m benchmarks.stream_cost``; benchmarks/results/stream-cost-2-cores.json). The broker weighs 85 MiB, so that
@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deployments.errors import DetectorUnavailable
 from deployments.link.grant import Grant
-from deployments.names import APPLICATION, DEPLOYMENT, NAMESPACE
+from deployments.names import DEFAULT_MODEL, DEPLOYMENT, NAMESPACE, application_of
 
 GRANT_TIMEOUT_S = 20.0
 """How long a replica may take to answer: above the cold start of a small engine, as trying anew costs Serve more."""
@@ -44,17 +44,16 @@ class AttachBroker:
     """Opens attach requests and keeps them open, each for as long as its attachment stands."""
 
     def __init__(self) -> None:
-        from ray import serve  # not above: streams import this module, and Serve would cost each of them 20 MiB
-
-        self._handle: Any = serve.get_deployment_handle(DEPLOYMENT, app_name=APPLICATION)
+        self._handles: dict[str, Any] = {}  # by model
         self._open: dict[str, Any] = {}
         self._granted: dict[str, asyncio.Task[None]] = {}
         self._countdown: asyncio.TimerHandle | None = None
 
-    async def attach(self, request: str, stream: str, client_key: bytes, to: str) -> Grant:
+    async def attach(self, request: str, model: str, stream: str, client_key: bytes, to: str) -> Grant:
         """Ask for leave to attach, best to the replica named ``to``; ``request`` is what `release` ends."""
         self._count_down()
-        responses = self._open[request] = self._handle.options(stream=True).attach.remote(stream, client_key, to=to)
+        handle = self._handle(model).options(stream=True)
+        responses = self._open[request] = handle.attach.remote(stream, client_key, to=to)
         try:
             grant: Grant = await asyncio.wait_for(anext(responses), GRANT_TIMEOUT_S)
         except BaseException:
@@ -69,6 +68,13 @@ class AttachBroker:
     async def release(self, request: str) -> None:
         """End a request, answered or not."""
         self._end(request)
+
+    def _handle(self, model: str) -> Any:
+        from ray import serve  # not above: streams import this module, and Serve would cost each of them 20 MiB
+
+        if model not in self._handles:
+            self._handles[model] = serve.get_deployment_handle(DEPLOYMENT, app_name=application_of(model))
+        return self._handles[model]
 
     def _end(self, request: str) -> None:
         responses = self._open.pop(request, None)
@@ -99,12 +105,13 @@ def broker_name(node: str) -> str:
 class BrokeredAttachment:
     """`deployments.link.attacher.AttachRequest` by way of this node's broker."""
 
-    def __init__(self, stream_id: str, client_key: bytes, to: str) -> None:
-        """Ask for leave to attach, best to the replica named ``to``. Raises DetectorUnavailable."""
+    def __init__(self, stream_id: str, client_key: bytes, to: str, model: str = DEFAULT_MODEL) -> None:
+        """Ask for leave to attach to a model, best to its replica named ``to``. Raises DetectorUnavailable."""
+        self._model = model
         self._request = secrets.token_hex(8)
         try:
             self._broker = _broker()
-            self._grant = self._broker.attach.remote(self._request, stream_id, client_key, to)
+            self._grant = self._broker.attach.remote(self._request, model, stream_id, client_key, to)
         except (RayError, ValueError) as error:
             raise DetectorUnavailable("this node's attach broker could not be started") from error
 
@@ -113,7 +120,9 @@ class BrokeredAttachment:
         try:
             grant: Grant = ray.get(self._grant, timeout=BROKER_START_S + GRANT_TIMEOUT_S)
         except RayError as error:
-            raise DetectorUnavailable(f"no Detector replica granted an attachment: {type(error).__name__}") from error
+            raise DetectorUnavailable(
+                f"no Detector replica of model {self._model!r} granted an attachment: {type(error).__name__}"
+            ) from error
         return grant
 
     def cancel(self) -> None:

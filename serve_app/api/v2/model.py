@@ -16,9 +16,6 @@ from serve_app.api.v2.tensors import read_bytes, read_uint8
 MAX_FRAMES = 64
 """Frames or images of one request."""
 
-ALIAS = "default"
-"""What the model may be called beside its own name, as `detect.model` of a stream's spec does."""
-
 VERSION = "1"
 """A package has no versions; the protocol wants one."""
 

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
-from deployments.errors import DetectorUnavailable
+from deployments.errors import DetectorUnavailable, SupervisorUnavailable
 from deployments.streams.urls import redact
 from serve_app.api.problems import Kind, Refused
 from serve_app.api.v2.inference import Inference, aside
@@ -81,7 +81,7 @@ class InferenceRpc:
                 return await self._methods[method](await aside(_parsed, method, request, size=len(request)))
         except Refused as refused:
             code, detail = _CODES[refused.kind.status], refused.detail
-        except DetectorUnavailable as error:
+        except (DetectorUnavailable, SupervisorUnavailable) as error:
             code, detail = grpc.StatusCode.UNAVAILABLE, str(error)
         except Exception as error:  # noqa: BLE001 (the last resort: Serve would tell the client its stack trace)
             text = redact("".join(traceback.format_exception(error)))
@@ -113,8 +113,8 @@ class InferenceRpc:
         return ParseDict({"config": facts}, MESSAGES["ModelConfigResponse"]())
 
     async def _model_infer(self, request: Any) -> Any:
-        info = await self._inference.model(request.model_name, request.model_version)
-        return to_message(await self._inference.infer(info, read_message(request)))
+        served = await self._inference.model(request.model_name, request.model_version)
+        return to_message(await self._inference.infer(served, read_message(request)))
 
 
 def is_loopback(peer: str) -> bool:
@@ -169,7 +169,7 @@ def to_message(answer: InferAnswer) -> Any:
 async def _holds(check: Awaitable[Any]) -> bool:
     try:
         await check
-    except (DetectorUnavailable, Refused):
+    except (DetectorUnavailable, SupervisorUnavailable, Refused):
         return False
     return True
 

@@ -17,6 +17,7 @@ from deployments.detector.config import DetectorConfig, DetectorSettings
 from deployments.detector.deployment import Detector, build_detector
 from deployments.detector.port import DetectRequest
 from deployments.detector.service import DetectorService
+from deployments.detector.serving import Release
 from engines.fake import FakeEngine
 
 
@@ -75,9 +76,10 @@ def test_a_step_of_the_wall_clock_delays_no_batch(monkeypatch: pytest.MonkeyPatc
     )
     service = DetectorService(lambda: FakeEngine(width=64, height=48), stuck_after_s=5.0)
     replica: Any = Detector.__new__(Detector)  # a replica without its Ray: what a batch needs of it
-    replica._service, replica._telemetry = service, SimpleNamespace(batch=lambda outcomes: None)
+    replica._telemetry = SimpleNamespace(batch=lambda outcomes: None)
     image = np.zeros((48, 64, 3), np.uint8)
-    release = [SimpleNamespace(request=DetectRequest(image, None), arrived_at=time.monotonic()) for _ in range(3)]
+    frames: Any = [SimpleNamespace(request=DetectRequest(image, None), arrived_at=time.monotonic()) for _ in range(3)]
+    release = Release(service, frames)
 
     async def batches() -> list[int]:
         return [len(await asyncio.wait_for(replica._batch(release), 10)) for _ in range(3)]
@@ -91,7 +93,7 @@ def test_a_step_of_the_wall_clock_delays_no_batch(monkeypatch: pytest.MonkeyPatc
 def replica() -> Any:
     """A replica without its Ray: what a change of its settings needs of it."""
     bare: Any = Detector.__new__(Detector)
-    bare._service, bare._configured = SimpleNamespace(settings=DetectorSettings()), False
+    bare._serving, bare._configured = SimpleNamespace(service=SimpleNamespace(settings=DetectorSettings())), False
     return bare
 
 
@@ -101,14 +103,14 @@ WRONG: dict[str, Any] = {"confidence": 7, "max_batch": 4}
 def test_a_wrong_change_leaves_a_replica_as_it_is(replica: Any, caplog: pytest.LogCaptureFixture) -> None:
     replica.reconfigure({"confidence": 0.5})
     replica.reconfigure(WRONG)
-    assert replica._service.settings == DetectorSettings(confidence=0.5)
+    assert replica._serving.service.settings == DetectorSettings(confidence=0.5)
     (line,) = caplog.messages
     assert "user_config" in line
     assert "confidence" in line
     assert "max_batch" in line
     assert "\n" not in line
     replica.reconfigure({"confidence": 0.6})
-    assert replica._service.settings == DetectorSettings(confidence=0.6)
+    assert replica._serving.service.settings == DetectorSettings(confidence=0.6)
 
 
 def test_a_replica_does_not_start_with_wrong_settings(replica: Any) -> None:

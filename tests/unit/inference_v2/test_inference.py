@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deployments.errors import DetectorUnavailable, SupervisorUnavailable
 from engines.types import Detections, Thresholds
 from serve_app.api.places import Places
 from serve_app.api.problems import Refused
 from serve_app.api.v2 import model
-from serve_app.api.v2.inference import Inference
+from serve_app.api.v2.inference import Inference, Served
 from serve_app.api.v2.payload import HEADER_LENGTH, write_request
 from serve_app.api.v2.requests import InferRequest, InputTensor
 from serve_app.api.v2.tensors import join_bytes
@@ -171,6 +173,47 @@ def test_junk_is_never_a_500(api: Api, junk: bytes, header_length: str | None, e
     _error(api.call("POST", INFER, content=junk, headers=headers), 400)
 
 
+def test_every_model_goes_by_its_name_and_by_that_of_its_package() -> None:
+    with asyncio.Runner() as runner:
+        api = Api(runner)
+        for name, package in (("default", "nanodet-g"), ("nanodet-g", "nanodet-g"), ("fast", "fake"), ("fake", "fake")):
+            assert api.call("GET", f"/v2/models/{name}").json()["name"] == package
+            body, headers = write_request({"inputs": [_tensor()]}, [bytes(416 * 416 * 3)])
+            answer = api.call("POST", f"/v2/models/{name}/infer", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["model_name"]) == (200, package)
+        told = _error(api.call("GET", "/v2/models/other"), 404)
+        assert "default, fake, fast, nanodet-g" in told
+
+        api.detector.states["fast"] = replace(api.detector.states["fast"], info=replace(ENGINE, name="faster"))
+        assert api.call("GET", "/v2/models/fast").json()["name"] == "faster"
+        _error(api.call("GET", "/v2/models/fake"), 404)
+
+
+def test_the_default_model_is_served_while_nobody_can_tell_of_the_others() -> None:
+    class Untold(MemoryDetector):
+        async def models(self) -> Any:
+            raise SupervisorUnavailable("try again shortly")
+
+    inference = Inference(Untold(), MemoryMedia(), "1")
+    assert [asyncio.run(inference.model(name)).model for name in ("default", "nanodet-g")] == ["default", "default"]
+    with pytest.raises(SupervisorUnavailable):
+        asyncio.run(inference.model("fast"))
+
+
+def test_frames_made_for_a_model_that_was_swapped_meanwhile_are_not_inferred() -> None:
+    detector = MemoryDetector()
+    inference = Inference(detector, MemoryMedia(), "1")
+    frames = InputTensor("frames", "UINT8", (1, 416, 416, 3), memoryview(bytes(416 * 416 * 3)))
+
+    async def swapped() -> None:
+        served = await inference.model("fast")
+        detector.states["fast"] = replace(detector.states["fast"], info=replace(ENGINE, name="faster"))
+        await inference.infer(served, InferRequest((frames,)))
+
+    with pytest.raises(DetectorUnavailable, match="Another model"):
+        asyncio.run(swapped())
+
+
 def test_an_absent_detector_is_a_503() -> None:
     with asyncio.Runner() as runner:
         api = Api(runner)
@@ -202,7 +245,7 @@ def test_images_beyond_those_there_is_time_for_are_refused() -> None:
     async def ask() -> None:
         inference = Inference(MemoryDetector(), Stuck(), "1", image_wait_s=0.05)
         raw = memoryview(join_bytes([b"image"] * 9))
-        await inference.infer(ENGINE, InferRequest((InputTensor("image", "BYTES", (9,), raw),)))
+        await inference.infer(Served("default", ENGINE), InferRequest((InputTensor("image", "BYTES", (9,), raw),)))
 
     with pytest.raises(Refused) as refused:
         asyncio.run(ask())

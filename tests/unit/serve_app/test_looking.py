@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from deployments.errors import ForbiddenPackage, PackageRefused, RaysightError, SwapInProgress
 from engines.types import Thresholds
 from serve_app.api.ports import NodeLoad
 from tests.support.api_ports import Picture
@@ -57,8 +58,38 @@ def test_snapshot(api: Api) -> None:
 
 
 def test_models(api: Api) -> None:
-    model = api.call("GET", "/v1/models").json()["items"][0]
-    assert (model["name"], model["engine"], model["device"]) == ("default", "nanodet-g", "cpu")
+    first, second = api.call("GET", "/v1/models").json()["items"]
+    assert (first["name"], first["engine"], first["device"]) == ("default", "nanodet-g", "cpu")
+    assert (first["package"], first["replicas"], first["engine_fps"]) == ("/models/nanodet-g", 2, 360.0)
+    assert (second["name"], second["package"], second["engine_fps"]) == ("fast", None, None)
+    assert api.call("GET", "/v1/models/fast").json() == second
+    told = problem(api.call("GET", "/v1/models/none"), 404, "model_not_found")
+    assert "default, fast" in told["detail"]
+
+
+def test_a_model_is_swapped_to_another_package(api: Api) -> None:
+    answer = api.call("PUT", "/v1/models/default", json={"package": "street-2"})
+    assert (answer.status_code, answer.json()["package"]) == (200, "/models/street-2")
+    problem(api.call("PUT", "/v1/models/none", json={"package": "street-2"}), 404, "model_not_found")
+    for body, field in (({}, "package"), ({"package": ""}, "package"), ({"package": "a", "x": 1}, "x")):
+        told = problem(api.call("PUT", "/v1/models/default", json=body), 422, "invalid_request")
+        assert told["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize(("error", "status"), [(PackageRefused, 422), (ForbiddenPackage, 403), (SwapInProgress, 409)])
+def test_a_swap_that_fails_says_why(api: Api, error: type[RaysightError], status: int) -> None:
+    api.detector.refusal = error("model.onnx is missing; add the exported model")
+    answer = api.call("PUT", "/v1/models/default", json={"package": "street-2"})
+    assert (answer.status_code, answer.json()["detail"]) == (status, "model.onnx is missing; add the exported model")
+    assert api.call("GET", "/v1/models/default").json()["package"] == "/models/nanodet-g"
+
+
+def test_an_unknown_model_is_not_found(api: Api) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    assert api.call("POST", "/v1/detect?model=fast", content=_image(".jpg"), headers=headers).status_code == 200
+    problem(api.call("POST", "/v1/detect?model=none", content=_image(".jpg"), headers=headers), 404, "model_not_found")
+    problem(api.call("GET", "/v1/capacity?model=none"), 404, "model_not_found")
+    problem(api.call("GET", "/v1/capacity?model=No"), 422, "invalid_request")
 
 
 def test_capacity_counts_whole_streams_by_node(api: Api) -> None:

@@ -117,3 +117,12 @@ def test_it_answers_rightly_in_any_order_and_keeps_no_frame_that_left(fates: lis
 def held(board: BoxBoard) -> int:
     """Objects that the board refers to, the last boxes included."""
     return sum(len(part) for part in vars(board).values() if isinstance(part, dict | set))
+
+
+def test_boxes_of_another_model_are_forgotten() -> None:
+    board = BoxBoard()
+    board.expect(1)
+    board.settle(1, found(1))
+    board.clear()
+    assert len(board.take(1, 0.0, time.monotonic)) == 0
+    assert len(board.take(2, 0.0, time.monotonic)) == 0
