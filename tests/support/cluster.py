@@ -112,6 +112,7 @@ def run_raysight(
     folder: Path,
     clip: Path,
     detector: dict[str, Any] | None = None,
+    *,
     further: dict[str, dict[str, Any]] | None = None,
     models_root: Path | None = None,
     resources: dict[str, int] | None = None,

@@ -18,7 +18,7 @@ CODE = "hwaccel_unavailable"
 
 @pytest.fixture(scope="module")
 def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Iterator[Raysight]:
-    yield from run_raysight(tmp_path_factory.mktemp("hardware"), street_clip, FAKE, {"nvdec": 1})
+    yield from run_raysight(tmp_path_factory.mktemp("hardware"), street_clip, FAKE, resources={"nvdec": 1})
 
 
 def clip(hwaccel: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Itera
     detector = {"package": str(root / "old"), "threads": 1, "num_cpus": 0.1, "num_replicas": 2}
     street = {"package": str(DEFAULT_PACKAGE), "threads": 2, "num_cpus": 0.1}
     folder = tmp_path_factory.mktemp("models")
-    for raysight in run_raysight(folder, street_clip, detector, {"street": street}, root):
+    for raysight in run_raysight(folder, street_clip, detector, further={"street": street}, models_root=root):
         system = Models(raysight, root)
         wait_until(system.both_are_known)
         yield system
