@@ -32,6 +32,7 @@ def told(raysight: Raysight, words: str) -> int:
 
 
 @WITHOUT_GPU
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_one_place_is_held_given_back_and_waited_for(raysight: Raysight) -> None:
     raysight.put("first", clip("auto"))
