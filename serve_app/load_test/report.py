@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from engines.circumstances import hardware, versions
 from serve_app.load_test.levels import P99_BUDGET_MS, Level, best_within, streams_that_fit
 from serve_app.load_test.utilisation import gpu_names
 
@@ -19,8 +16,8 @@ PACKAGES = ("raysight", "ray", "numpy", "onnxruntime", "tensorrt", "aiohttp", "g
 def document(levels: Sequence[Level], device: str, target: dict[str, Any], command: str) -> dict[str, Any]:
     """All there is to know, ready for JSON."""
     return {
-        "hardware": _hardware(),
-        "versions": _versions(),
+        "hardware": {**hardware(), "gpus": gpu_names()},
+        "versions": versions(PACKAGES),
         "command": command,
         "target": target,
         "utilisation_of": f"{device} of the machine that ran the test",
@@ -50,25 +47,3 @@ def summary(levels: Sequence[Level]) -> dict[str, Any]:
 
 def _rounded(level: Level) -> dict[str, Any]:
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(level).items()}
-
-
-def _hardware() -> dict[str, Any]:
-    model = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "unknown")
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "gpus": gpu_names()}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "kernel": platform.release()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
