@@ -94,7 +94,7 @@ def _step(api: str, followers: list[Follower], seconds: float, gpu: int | None) 
     actors = _stream_processes()
     before, cpu = _counts(api), _cpu_s(actors)
     started = time.monotonic()
-    with Utilisation(gpu) as busy:
+    with Utilisation([] if gpu is None else [gpu]) as busy:
         threading.Event().wait(seconds)
     ended = time.monotonic()
     cpu_s, after = _cpu_s(actors) - cpu, _counts(api)

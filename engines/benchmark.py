@@ -59,7 +59,7 @@ def benchmark(engine: Engine, frames: Sequence[UInt8Array], seconds: float, gpu:
         engine.infer(batch, limits)
         took: list[float] = []
         _until(seconds / 2, LEAST, lambda: took.append(_timed(engine, batch, limits)))  # noqa: B023 - runs at once
-        with Utilisation(gpu) as used:
+        with Utilisation([] if gpu is None else [gpu]) as used:
             fps = _frames_per_second(engine, batch, limits, seconds / 2)
         p50, p95, p99 = (float(value) * 1000 for value in np.percentile(took, (50, 95, 99)))
         yield Figures(size, p50, p95, p99, fps, used.percent, used.of)

@@ -28,3 +28,8 @@ class InferenceFailed(EngineError):
 
 class EngineDead(EngineError):
     """The engine can't go on; its replica has to be replaced."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without the line ends that ONNX Runtime, CUDA and others put into it."""
+    return " ".join(str(error).split())

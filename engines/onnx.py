@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from engines.batches import check_batch
 from engines.cores import available_cores
-from engines.errors import EngineDead, EngineError, InferenceFailed
+from engines.errors import EngineDead, EngineError, InferenceFailed, one_line
 from engines.manifest import ManifestInput
 from engines.package import ModelPackage
 from engines.postprocess import detections
@@ -135,7 +135,7 @@ class OnnxEngine:
             arrays = lane.session.run(self._outputs, {self._package.manifest.input.name: tensor})
         except Exception as error:
             # ONNX Runtime's errors share no other base.
-            raise InferenceFailed(f"{self._info.name} failed on a batch of {len(frames)}: {_line(error)}") from error
+            raise InferenceFailed(f"{self._info.name} failed on a batch of {len(frames)}: {one_line(error)}") from error
         finally:
             self._idle.put(lane)
         outputs = dict(zip(self._outputs, arrays, strict=True))
@@ -178,7 +178,7 @@ def _open_session(package: ModelPackage, threads: int, device: Device) -> onnxru
     try:
         session = onnxruntime.InferenceSession(package.model_path, options, providers=[provider])
     except Exception as error:
-        raise EngineError(f"ONNX Runtime can't load {package.path} on {device}: {_line(error)}") from error
+        raise EngineError(f"ONNX Runtime can't load {package.path} on {device}: {one_line(error)}") from error
     # ONNX Runtime goes on with the CPU, in silence, when CUDA's libraries don't load.
     if provider not in session.get_providers():
         raise EngineError(
@@ -186,7 +186,3 @@ def _open_session(package: ModelPackage, threads: int, device: Device) -> onnxru
             "onnxruntime-gpu was built for, check that nvidia-smi sees a GPU, or use device cpu"
         )
     return session
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from engines.accelerator import Memory, Stream
-from engines.errors import EngineError, InferenceFailed
+from engines.errors import EngineError, InferenceFailed, one_line
 from engines.package import ModelPackage
 from engines.pipelined import PipelinedEngine
 from engines.trt.cuda import Gpu
@@ -66,7 +66,7 @@ def open_session(package: ModelPackage, gpu: Gpu, stream: Stream) -> onnxruntime
         )
     except Exception as error:
         # ONNX Runtime's errors share no other base.
-        raise EngineError(f"ONNX Runtime can't load {package.path} on {gpu.name}: {_line(error)}") from error
+        raise EngineError(f"ONNX Runtime can't load {package.path} on {gpu.name}: {one_line(error)}") from error
     if PROVIDER not in session.get_providers():  # it goes on with the CPU, in silence
         raise EngineError(
             "ONNX Runtime couldn't load its CUDA libraries; install CUDA and cuDNN of the versions that this "
@@ -118,12 +118,8 @@ class BoundRunner:
         try:
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:
-            raise InferenceFailed(f"ONNX Runtime failed on {self._what}: {_line(error)}") from error
+            raise InferenceFailed(f"ONNX Runtime failed on {self._what}: {one_line(error)}") from error
 
     def free(self) -> None:
         """See `Runner.free`."""
         self._binding = self._session = None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

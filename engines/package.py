@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from pydantic import ValidationError
 
-from engines.errors import PackageError
+from engines.errors import PackageError, one_line
 from engines.families import FAMILIES
 from engines.families.decoder import Decoder
 from engines.families.wrapped import CLASSES, FRAMES, Wrapped
@@ -121,7 +121,7 @@ def open_model(path: Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime's errors share no other base, and have line ends in them.
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise PackageError(f"ONNX Runtime can't load {path.name} ({reason}); export the model again") from error
 
 
@@ -189,7 +189,7 @@ def outputs_of(session: onnxruntime.InferenceSession, width: int, height: int) -
     try:
         arrays = session.run(None, {session.get_inputs()[0].name: np.zeros((1, 3, height, width), np.float32)})
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise PackageError(
             f"the model can't run a frame of {width}x{height} ({reason}); put a size that it takes in manifest.json"
         ) from error

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from deployments.models.versions import Discard, Order, Prepare, Refusal, Switch, Version
-from engines.errors import EngineError
+from engines.errors import EngineError, one_line
 
 RETRY_S = 30.0
 """After which a refusal is forgotten: a replica that lags behind is then told to try again."""
@@ -90,6 +90,6 @@ class ModelExchange(Generic[Made]):
         except Exception as error:
             if not isinstance(error, EngineError):
                 logger.exception("a package failed in a way that raysight did not foresee")
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             logger.warning("%s is not taken: %s", version.package, reason)
             self._refused = time.monotonic(), Refusal(version.number, reason[:500])

@@ -11,7 +11,7 @@ from onnx import external_data_helper, inliner
 
 from engines.building.describe import Description, describe
 from engines.building.graph import NEWEST_OPSET, OLDEST_OPSET
-from engines.errors import PackageError
+from engines.errors import PackageError, one_line
 from engines.families import FAMILIES
 from engines.families.decoder import Decoder
 from engines.manifest import Manifest
@@ -83,7 +83,7 @@ def _load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:
         # Protocol Buffers' errors share no base that it exports.
-        raise PackageError(f"it isn't an ONNX model, or is cut off ({' '.join(str(error).split())})") from error
+        raise PackageError(f"it isn't an ONNX model, or is cut off ({one_line(error)})") from error
     if not model.graph.node:
         raise PackageError("it has no layers, so it isn't an ONNX model, or is cut off")
     opset = _opset(model)
@@ -107,7 +107,7 @@ def _load_external(model: onnx.ModelProto, path: Path) -> None:
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
-        raise PackageError(f"its weights can't be read ({' '.join(str(error).split())}); export it again") from error
+        raise PackageError(f"its weights can't be read ({one_line(error)}); export it again") from error
 
 
 def _external(model: onnx.ModelProto) -> Iterator[tuple[str, str, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from engines.errors import PackageError
+from engines.errors import PackageError, one_line
 from engines.families.wrapped import BOXES, FRAMES, OUTPUTS, SCORES
 from engines.manifest import Manifest
 
@@ -29,9 +29,7 @@ def try_out(model: Path, manifest: Manifest) -> None:
         results = session.run(None, {FRAMES: frames})
     except Exception as error:
         # ONNX Runtime's errors share no other base, and have line ends in them.
-        raise PackageError(
-            f"the network can't run a batch of {size} ({' '.join(str(error).split())}); {_MEND}"
-        ) from error
+        raise PackageError(f"the network can't run a batch of {size} ({one_line(error)}); {_MEND}") from error
     outputs = {output.name: array for output, array in zip(session.get_outputs(), results, strict=True)}
     fixed = [output.shape[0] for output in session.get_outputs() if isinstance(output.shape[0], int)]
     if fixed or any(len(outputs[name]) != size for name in OUTPUTS):

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engines.errors import EngineError
+from engines.errors import EngineError, one_line
 
 Runtime = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -49,7 +49,7 @@ def find(runtime: Runtime) -> Binding | Absent:
         return Absent(runtime, f"{error.name} isn't installed")
     except (ImportError, OSError, RuntimeError) as error:
         # Its shared libraries, or those of CUDA that they need.
-        return Absent(runtime, " ".join(str(error).split()))
+        return Absent(runtime, one_line(error))
     version = getattr(trt, "__version__", None)
     if version is None:  # an empty folder of that name imports too
         return Absent(runtime, f"{runtime} is there, but not whole")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from engines.accelerator import Event, Memory, Stream
-from engines.errors import EngineDead, EngineError
+from engines.errors import EngineDead, EngineError, one_line
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: not ordered with the legacy default stream, which other libraries use."""
@@ -125,10 +125,10 @@ class Gpu:
             yield
         except self._driver.MemoryError as error:
             raise EngineDead(
-                f"{what}: {_line(error)}; end what else uses the GPU, or take a smaller batch or model"
+                f"{what}: {one_line(error)}; end what else uses the GPU, or take a smaller batch or model"
             ) from error
         except self._driver.Error as error:
-            raise EngineDead(f"{what}: {_line(error)}; this process can't use the GPU any more") from error
+            raise EngineDead(f"{what}: {one_line(error)}; this process can't use the GPU any more") from error
 
 
 class _Stream:
@@ -191,7 +191,3 @@ def _raw(wrapped: Any) -> Any:
     """pycuda's own object: this module made it."""
     assert isinstance(wrapped, _Stream | _Event)
     return wrapped.raw
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

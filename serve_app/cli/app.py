@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from engines.errors import EngineError
+from engines.errors import EngineError, one_line
 from serve_app.cli import build
 from serve_app.cli.benchmark import benchmark
 from serve_app.cli.evaluate import evaluate
@@ -40,5 +40,5 @@ def main() -> None:
     try:
         app()
     except EngineError as error:
-        print(f"raysight: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"raysight: {one_line(error)}", file=sys.stderr)
         sys.exit(2)

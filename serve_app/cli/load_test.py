@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engines.utilisation import Utilisation
 from serve_app.load_test.levels import P99_BUDGET_MS, Level, LoadTestError, read_concurrency
 from serve_app.load_test.report import by_way, document, summary
-from serve_app.load_test.utilisation import Sampler
 
 if TYPE_CHECKING:
     from serve_app.load_test.targets import Target, Tensor
@@ -92,13 +92,13 @@ async def _measure(plan: Plan) -> tuple[list[Level], str, str]:
             targets.append(GrpcTarget(plan.grpc, plan.model))
             stack.push_async_callback(targets[1].close)
         names = [(await target.facts()).name for target in targets]
-        with Sampler() as sampler:
+        with Utilisation(None) as busy:
             for target in targets:
-                typer.echo(f"{target.over:<12}  frames/s   p50 ms   p95 ms   p99 ms   {sampler.device}   failed")
-                async for level in levels_of(target, tensor, plan.steps, plan.seconds_each, sampler):
+                typer.echo(f"{target.over:<12}  frames/s   p50 ms   p95 ms   p99 ms   {busy.of.upper()}   failed")
+                async for level in levels_of(target, tensor, plan.steps, plan.seconds_each, busy):
                     levels.append(level)
                     typer.echo(_line(level))
-    return levels, names[0], sampler.device
+    return levels, names[0], busy.of.upper()
 
 
 def _line(level: Level) -> str:

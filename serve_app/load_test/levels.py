@@ -31,7 +31,7 @@ class Level:
         fps: frames a second that came back within the time of the measurement.
         answered: replies behind the latencies, milliseconds; these are None without any.
         failed: requests without a reply, by kind.
-        utilisation: of the device, 0 to 1, see `Sampler.device`.
+        utilisation: of the device, 0 to 1, see `Utilisation.of`.
         client_cpu: cores that the client itself took.
     """
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from engines.circumstances import hardware, versions
+from engines.utilisation import gpu_names
 from serve_app.load_test.levels import P99_BUDGET_MS, Level, best_within, streams_that_fit
-from serve_app.load_test.utilisation import gpu_names
 
 PACKAGES = ("raysight", "ray", "numpy", "onnxruntime", "tensorrt", "aiohttp", "grpcio", "protobuf")
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 
 import psutil
 
+from engines.utilisation import Utilisation
 from serve_app.load_test.closed_loop import Failed, Measured, closed_loop
 from serve_app.load_test.levels import Level, LoadTestError, percentile
 from serve_app.load_test.targets import Target, Tensor, frame_tensor
-from serve_app.load_test.utilisation import Sampler
 
 
 async def load_test(
-    target: Target, tensor: Tensor | None, concurrencies: Sequence[int], seconds: float, sampler: Sampler
+    target: Target, tensor: Tensor | None, concurrencies: Sequence[int], seconds: float, busy: Utilisation
 ) -> AsyncIterator[Level]:
     """Measure one level after the other; ends with the first of which nothing was answered.
 
@@ -35,7 +35,9 @@ async def load_test(
         started, cpu = time.monotonic(), _cpu_s(process)
         measured = await closed_loop(target.send, concurrency, seconds)
         client_cpu = (_cpu_s(process) - cpu) / (time.monotonic() - started)
-        yield _level(target.over, concurrency, measured, sampler.mean(measured.since, measured.until), client_cpu)
+        percent = busy.mean(measured.since, measured.until)
+        used = None if percent is None else percent / 100
+        yield _level(target.over, concurrency, measured, used, client_cpu)
         if not measured.latencies_s:
             return
 

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import grpc
 
+from engines.errors import one_line
 from serve_app.api.v2.messages import MESSAGES, SERVICE
 from serve_app.api.v2.payload import write_request
 from serve_app.api.v2.requests import MESSAGE_LIMIT
@@ -206,4 +207,4 @@ def _error_in(told: Any) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or f"no answer within {TIMEOUT_S:g} s"
+    return one_line(error) or f"no answer within {TIMEOUT_S:g} s"
