@@ -13,7 +13,7 @@ from engines.building.graph import GraphWriter, drop_empty_regions, prune
 from engines.building.half import Conversion, to_half
 from engines.building.heads import Head, Outputs, attach, used
 from engines.building.source import Source
-from engines.families.wrapped import BOXES, CLASSES, FRAMES, SCORES
+from engines.families.wrapped import BATCH, BOXES, CLASSES, FRAMES, SCORES
 from engines.manifest import Built, Manifest, ManifestInput, Precision
 
 _NETWORK = "network/"
@@ -73,9 +73,9 @@ def _finish(writer: GraphWriter, graph: onnx.GraphProto, spec: ManifestInput, he
     writer.named("Identity", [head.boxes], BOXES)
     writer.named("Identity", [head.scores], SCORES)
     writer.named("Cast", [head.classes], CLASSES, to=TensorProto.INT32)
-    frames: Sequence[str | int] = ["batch", spec.height, spec.width, 3]
+    frames: Sequence[str | int] = [BATCH, spec.height, spec.width, 3]
     graph.input.append(helper.make_tensor_value_info(FRAMES, TensorProto.UINT8, frames))
-    row: list[str | int] = ["batch", head.top_k]
+    row: list[str | int] = [BATCH, head.top_k]
     for name, kind, shape in (
         (BOXES, TensorProto.FLOAT, [*row, 4]),
         (SCORES, TensorProto.FLOAT, row),

@@ -17,6 +17,9 @@ from engines.types import TensorSpec
 FRAMES = "frames"
 """The input, uint8 ``[batch, height, width, 3]`` in the manifest's colour order."""
 
+BATCH = "batch"
+"""What the first dimension of all of them is called."""
+
 BOXES, SCORES, CLASSES = OUTPUTS = ("boxes", "scores", "classes")
 
 

@@ -6,16 +6,13 @@ memory, as they run in one stream and so never at the same time: it costs what t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from engines.accelerator import Accelerator, Memory, Stream
 from engines.errors import EngineError, InferenceFailed
 from engines.package import ModelPackage
-from engines.trt.graph import Graph, NotCaptured
-
-logger = logging.getLogger(__name__)
+from engines.trt.graph import GraphRunner
 
 
 class TrtNetwork:
@@ -55,7 +52,7 @@ class TrtNetwork:
         size = int(self._engine.device_memory_size_v2)
         self._scratch, self._scratch_size = accelerator.memory(size), size
 
-    def runner(self, batch: int, frames: Memory, outputs: Mapping[str, Memory]) -> TrtRunner:
+    def runner(self, batch: int, frames: Memory, outputs: Mapping[str, Memory]) -> GraphRunner:
         """See `Network.runner`."""
         context = self._context()
         context.set_device_memory(self._scratch.address, self._scratch_size)
@@ -71,7 +68,13 @@ class TrtNetwork:
                 f"the plan of {self._package.path} takes no batch of {batch} ({', '.join(missing) or 'out of range'}); "
                 "build it again with a larger --max-batch"
             )
-        return TrtRunner(context, self._stream, self._accelerator, f"{self._package.manifest.name}, batch {batch}")
+        what = f"{self._package.manifest.name}, batch {batch}"
+
+        def enqueue() -> None:
+            if not context.execute_async_v3(self._stream.handle):
+                raise InferenceFailed(f"TensorRT refused to run {what}; its messages say why")
+
+        return GraphRunner(self._stream, self._accelerator, enqueue, what)
 
     def close(self) -> None:
         """See `Network.close`."""
@@ -93,37 +96,6 @@ class TrtNetwork:
         if context is None:
             raise EngineError(f"{trt.__name__} can't run {self._package.path}: no execution context could be made")
         return context
-
-
-class TrtRunner:
-    """One batch size on the memory of one slot; a graph where it can be captured, plain calls otherwise."""
-
-    def __init__(self, context: Any, stream: Stream, accelerator: Accelerator, what: str) -> None:
-        self._context, self._stream, self._what = context, stream, what
-        self._graph: Graph | None = None
-        self._enqueue()  # TensorRT allocates on a context's first run
-        accelerator.synchronise()
-        try:
-            self._graph = Graph(stream, self._enqueue)
-        except NotCaptured as error:
-            logger.warning("%s runs without a CUDA graph: %s", what, error)
-
-    def enqueue(self) -> None:
-        """See `Runner.enqueue`."""
-        if self._graph is not None:
-            self._graph.launch()
-        else:
-            self._enqueue()
-
-    def free(self) -> None:
-        """See `Runner.free`."""
-        if self._graph is not None:
-            self._graph.free()
-        self._graph = self._context = None
-
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise InferenceFailed(f"TensorRT refused to run {self._what}; its messages say why")
 
 
 def tensors_differ(trt: Any, engine: Any, package: ModelPackage) -> str:

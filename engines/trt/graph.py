@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from engines.accelerator import Stream
+from engines.accelerator import Accelerator, Stream
 from engines.errors import EngineDead, EngineError
+
+WARM_RUNS = 2
+"""Before work is captured, which forbids to allocate: TensorRT allocates on the first run of a context, ONNX Runtime on
+the first of a session, and on the second once more, when it lays its memory out by what the first one took."""
+
+logger = logging.getLogger(__name__)
 
 
 class NotCaptured(EngineError):
@@ -65,3 +72,36 @@ class Graph:
         if status != self._driver.CUresult.CUDA_SUCCESS:
             raise kind(f"CUDA failed on a graph: {status.name}")
         return values[0] if values else None
+
+
+class GraphRunner:
+    """A `Runner` of one batch size on fixed memory: a graph where it can be captured, plain calls otherwise.
+
+    Args:
+        enqueue: puts one run into ``stream``; any error of its own passes.
+        what: what runs, for messages.
+    """
+
+    def __init__(self, stream: Stream, accelerator: Accelerator, enqueue: Callable[[], None], what: str) -> None:
+        self._enqueue: Callable[[], None] | None = enqueue
+        self._graph: Graph | None = None
+        for _ in range(WARM_RUNS):
+            enqueue()
+        accelerator.synchronise()
+        try:
+            self._graph = Graph(stream, enqueue)
+        except NotCaptured as error:
+            logger.warning("%s runs without a CUDA graph: %s", what, error)
+
+    def enqueue(self) -> None:
+        """See `Runner.enqueue`."""
+        if self._graph is not None:
+            self._graph.launch()
+        elif self._enqueue is not None:
+            self._enqueue()
+
+    def free(self) -> None:
+        """See `Runner.free`."""
+        if self._graph is not None:
+            self._graph.free()
+        self._graph = self._enqueue = None

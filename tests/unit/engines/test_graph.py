@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engines.errors import EngineDead
-from engines.trt.graph import Graph, NotCaptured
+from engines.trt.graph import WARM_RUNS, Graph, GraphRunner, NotCaptured
 
 
 class CUresult(IntEnum):
@@ -110,3 +110,27 @@ def test_without_cuda_bindings_nothing_is_captured(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(NotCaptured, match=r"cuda\.bindings can't be imported"):
         Graph(STREAM, lambda: None)
+
+
+def runner(driver: Driver) -> GraphRunner:
+    accelerator: Any = SimpleNamespace(synchronise=lambda: driver.calls.append(("all is done",)))
+    return GraphRunner(STREAM, accelerator, driver.enqueue, "a model, batch 2")
+
+
+def test_a_runner_warms_up_before_it_is_captured(driver: Driver) -> None:
+    made = runner(driver)
+    assert driver.calls == [*[("the work",)] * WARM_RUNS, ("all is done",), *CAPTURED]
+    del driver.calls[:]
+    made.enqueue()
+    made.free()
+    assert driver.calls == [("cuGraphLaunch", "run", "stream 7"), ("cuGraphExecDestroy", "run")]
+
+
+def test_a_runner_that_cannot_be_captured_runs_plainly(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
+    driver.fails["cuStreamEndCapture"] = CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+    made = runner(driver)
+    assert "a model, batch 2 runs without a CUDA graph" in caplog.text
+    del driver.calls[:]
+    made.enqueue()
+    made.free()
+    assert driver.calls == [("the work",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from engines.accelerator import Stream
 from engines.errors import EngineError, InferenceFailed
+from engines.families.wrapped import BATCH, OUTPUTS
 from engines.onnx import OnnxEngine
 from engines.onnx_cuda import BoundNetwork, open_cuda
 from engines.package import ModelPackage, load_package
@@ -19,12 +22,22 @@ from tests.support.built import CORNERS, HostAccelerator, HostMemory, built_pack
 from tests.unit.engines.packages import bright_model, manifest, write
 
 
-def bound(package: ModelPackage) -> PipelinedEngine:
-    accelerator: Any = HostAccelerator()
-    session = onnxruntime.InferenceSession(package.model_path, providers=["CPUExecutionProvider"])
+def opener(package: ModelPackage, opened: list[int]) -> Callable[[int], onnxruntime.InferenceSession]:
+    def session(batch: int) -> onnxruntime.InferenceSession:
+        opened.append(batch)
+        options = onnxruntime.SessionOptions()
+        options.add_free_dimension_override_by_name(BATCH, batch)
+        return onnxruntime.InferenceSession(package.model_path, options, providers=["CPUExecutionProvider"])
 
-    def load(_: object) -> BoundNetwork:
-        return BoundNetwork(session, package, ("cpu", 0))
+    return session
+
+
+def bound(package: ModelPackage, opened: list[int] | None = None) -> PipelinedEngine:
+    accelerator: Any = HostAccelerator()
+    session = opener(package, [] if opened is None else opened)
+
+    def load(stream: Stream) -> BoundNetwork:
+        return BoundNetwork(session, package, ("cpu", 0), accelerator, stream)
 
     return PipelinedEngine(package, accelerator, load, 5)
 
@@ -57,13 +70,22 @@ def test_two_batches_under_way_keep_their_own_memory(tmp_path: Path) -> None:
 
 def test_what_onnx_runtime_refuses_is_a_failed_batch(tmp_path: Path) -> None:
     package = built_package(tmp_path)
-    session = onnxruntime.InferenceSession(package.model_path, providers=["CPUExecutionProvider"])
-    network: Any = BoundNetwork(session, package, ("cpu", 0))
-    memory = {name: HostMemory(np.zeros(10000, np.uint8)) for name in ("boxes", "scores")}
-    runner = network.runner(1, memory["boxes"], {**memory, "classes": HostMemory(np.zeros(1, np.uint8))})
-    runner._binding.clear_binding_inputs()
+    accelerator: Any = HostAccelerator()
+    session = opener(package, [])
+    network = BoundNetwork(lambda batch: session(batch + 1), package, ("cpu", 0), accelerator, accelerator.stream())
+    memory: Any = HostMemory(np.zeros(10000, np.uint8))
     with pytest.raises(InferenceFailed, match=r"failed on built, batch 1: [^\n]+$"):
-        runner.enqueue()
+        network.runner(1, memory, dict.fromkeys(OUTPUTS, memory))
+
+
+def test_each_batch_size_has_a_session_that_knows_no_other(tmp_path: Path) -> None:
+    opened: list[int] = []
+    engine = bound(built_package(tmp_path), opened)
+    engine.warmup()
+    for size in (1, 5, 3, 1, 4):
+        engine.infer([grey(9)] * size, [Thresholds()] * size)
+    assert sorted(opened) == list(engine.buckets)
+    engine.close()
 
 
 def test_a_plain_package_is_told_how_to_become_a_built_one(tmp_path: Path) -> None:
