@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import tempfile
 import threading
 import time
@@ -72,6 +74,7 @@ def _measure(api: str, clip: str, args: argparse.Namespace) -> dict[str, Any]:
         "model": {name: value for name, value in model.items() if name != "class_names"},
         "source": {"size": "1920x1080", "fps": FPS, "codec": "h264"},
         "nvdec_places": args.nvdec,
+        "mps": "CUDA_MPS_PIPE_DIRECTORY" in os.environ,
         "engine_fps": capacity["engine_fps"],
         "streams_by_engine_speed": capacity["fits"],
         "streams_measured": max((step["streams"] for step in steps if step.get("fits")), default=0),
@@ -108,6 +111,7 @@ def _step(api: str, followers: list[Follower], seconds: float, gpu: int | None) 
         "inferred_fps": round(inferred / took, 1),
         "inferred_part": round(inferred / decoded, 3),
         "whole_ms": whole,
+        "stages_p50_ms": after["stages"],
         "fits": inferred / decoded >= ENOUGH and whole["p99"] <= BUDGET_MS,
         "cpu_cores_per_stream": round(cpu_s / took / len(followers), 3),
         f"{busy.of}_percent": round(busy.percent, 1),
@@ -119,7 +123,12 @@ def _step(api: str, followers: list[Follower], seconds: float, gpu: int | None) 
 def _counts(api: str) -> dict[str, Any]:
     views = call("GET", f"{api}/v1/streams?limit=1000")["items"]
     frames = [view["status"]["frames"] for view in views]
+    stages = [view["status"]["latency_ms"] for view in views]
     return {
+        "stages": {
+            name: round(statistics.median(each[name]["p50"] for each in stages if name in each), 2)
+            for name in max(stages, key=len)
+        },
         "decoded": sum(each["decoded"] for each in frames),
         "inferred": sum(each["inferred"] for each in frames),
         "decoders": {(view["status"]["source"] or {}).get("decoder") for view in views} - {None},

@@ -10,12 +10,11 @@ from typing import Any
 
 from engines import circumstances
 
-PACKAGES = ("raysight", "ray", "numpy", "opencv-python", "av", "onnxruntime", "pyzmq")
+PACKAGES = ("ray", "av", "pyzmq")
 
 
 def write(path: Path, module: str, result: Mapping[str, Any]) -> None:
     """Write ``result`` with its circumstances as JSON."""
     command = " ".join(["python", "-m", module, *sys.argv[1:]])
-    measured = {"hardware": circumstances.hardware(), "versions": circumstances.versions(PACKAGES)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**measured, "command": command, **result}, indent=2) + "\n")
+    path.write_text(json.dumps({**circumstances.of(command, PACKAGES), **result}, indent=2) + "\n")

@@ -26,9 +26,17 @@ from engines.trt.graph import GraphRunner
 
 PROVIDER = "CUDAExecutionProvider"
 
+ERRORS = 3
+"""ONNX Runtime's number for messages of errors and worse."""
+
 CONVOLUTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1"}
 """How cuDNN is to be used. YOLOv9-e in fp16 on an H100: 206 frames a second in batches of 16, and a second to warm up
 each batch size, against 192 and 7 s with ONNX Runtime's own choice, which tries all algorithms on channels first."""
+
+
+MEMORY = {"arena_extend_strategy": "kSameAsRequested"}
+"""Each session has memory of its own, which by default grows to the next power of two: the sessions of YOLOv9-e in fp32
+did not fit into 80 GB."""
 
 
 def cuda_missing() -> str:
@@ -68,10 +76,12 @@ def open_session(package: ModelPackage, gpu: Gpu, stream: Stream, batch: int) ->
         EngineError: ONNX Runtime can't load it, or not its own CUDA libraries.
     """
     onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(ERRORS)  # each session would warn that no plugin brings the provider
     where = {"device_id": str(gpu.index), "user_compute_stream": str(stream.handle)}
-    provider = (PROVIDER, {**where, **CONVOLUTIONS})
+    provider = (PROVIDER, {**where, **CONVOLUTIONS, **MEMORY})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.enable_mem_pattern = False  # it lays memory out anew after the first run, beside what that one took
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_free_dimension_override_by_name(BATCH, batch)  # shapes are worked out now, not in each run
     try:

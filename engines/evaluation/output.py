@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engines.circumstances import hardware, versions
+from engines import circumstances
 from engines.errors import EvaluationError
 from engines.evaluation.coco import Result
 
-PACKAGES = ("raysight", "numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "faster-coco-eval", "matplotlib")
+PACKAGES = ("faster-coco-eval", "matplotlib")
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def staged(target: Path) -> Iterator[Path]:
 
 def write_report(path: Path, command: str, report: Mapping[str, Any]) -> None:
     """Write ``report`` with its circumstances as JSON."""
-    document = {"hardware": hardware(), "versions": versions(PACKAGES), "command": command, **report}
+    document = {**circumstances.of(command, PACKAGES), **report}
     path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 

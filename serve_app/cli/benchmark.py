@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,9 +79,11 @@ def _print(info: EngineInfo, figures: list[Figures]) -> None:
 
 
 def _document(info: EngineInfo, figures: list[Figures]) -> dict[str, Any]:
+    from engines import circumstances
     from engines.benchmark import STREAM_FPS
 
     return {
+        **circumstances.of(" ".join(["raysight", *sys.argv[1:]])),
         "name": info.name,
         "device": info.device,
         "width": info.width,

@@ -90,7 +90,7 @@ def _compare(engine: Engine, reference: Engine, frames: Sequence[UInt8Array], to
     print(f"{info.name} on {info.device} against ONNX Runtime on cpu")
     print(f"tolerance: {tolerance.box:g} px of the {info.width}x{info.height} input, {tolerance.score:g} of the score")
     table = Table()
-    for column in ("batch", "objects", "box px", "score", "missed", "extra", ""):
+    for column in ("batch", "objects", "box px", "score", "missed", "extra", "other class", ""):
         table.add_column(column, justify="right")
     agree, objects = True, 0
     progress = Console(stderr=True)
@@ -99,7 +99,8 @@ def _compare(engine: Engine, reference: Engine, frames: Sequence[UInt8Array], to
     ):
         agree, objects = agree and found.agrees, objects + found.compared
         numbers = (str(size), str(found.compared), f"{found.box:.3f}", f"{found.score:.4f}")
-        table.add_row(*numbers, str(found.missed), str(found.extra), "same" if found.agrees else "DIFFERENT")
+        counts = (str(found.missed), str(found.extra), str(found.tied))
+        table.add_row(*numbers, *counts, "same" if found.agrees else "DIFFERENT")
     Console().print(table)
     if not objects and agree:
         print("no object was found in any frame, which proves little: name pictures with --images", file=sys.stderr)

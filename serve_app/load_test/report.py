@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from engines.circumstances import hardware, versions
-from engines.utilisation import gpu_names
+from engines import circumstances
 from serve_app.load_test.levels import P99_BUDGET_MS, Level, best_within, streams_that_fit
 
-PACKAGES = ("raysight", "ray", "numpy", "onnxruntime", "tensorrt", "aiohttp", "grpcio", "protobuf")
+PACKAGES = ("ray", "aiohttp", "grpcio", "protobuf")
 
 
 def document(levels: Sequence[Level], device: str, target: dict[str, Any], command: str) -> dict[str, Any]:
     """All there is to know, ready for JSON."""
     return {
-        "hardware": {**hardware(), "gpus": gpu_names()},
-        "versions": versions(PACKAGES),
-        "command": command,
+        **circumstances.of(command, PACKAGES),
         "target": target,
         "utilisation_of": f"{device} of the machine that ran the test",
         "p99_budget_ms": P99_BUDGET_MS,

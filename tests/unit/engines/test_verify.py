@@ -63,13 +63,24 @@ def test_each_object_is_counted_once(
         ((5, 5, 0.895, 1), Difference(1, 0.0, 0.005)),
         ((7, 5, 0.9, 1), Difference(missed=1, extra=1)),
         ((5, 5, 0.8, 1), Difference(missed=1, extra=1)),
-        ((5, 5, 0.9, 2), Difference(missed=1, extra=1)),
+        ((5, 5, 0.9, 2), Difference(1, tied=1)),
     ],
 )
 def test_what_counts_as_the_same_object(found: tuple[float, float, float, int], difference: Difference) -> None:
     seen = compare(objects((5, 5, 0.9, 1)), objects(found), TOLERANCE, 0.2)
     assert (seen.compared, seen.missed, seen.extra) == (difference.compared, difference.missed, difference.extra)
+    assert seen.tied == difference.tied
     assert (seen.box, seen.score) == pytest.approx((difference.box, difference.score), abs=1e-6)
+
+
+@pytest.mark.parametrize(("tied", "agrees"), [(0, True), (2, True), (3, False)])
+def test_rounding_may_decide_between_two_classes_but_not_often(tied: int, agrees: bool) -> None:
+    assert Difference(compared=100, tied=tied).agrees is agrees
+
+
+def test_a_box_of_the_same_class_comes_before_a_closer_one_of_another() -> None:
+    difference = compare(objects((5, 5, 0.9, 1)), objects((5.5, 5, 0.9, 1), (5, 5, 0.9, 2)), TOLERANCE, 0.2)
+    assert (difference.compared, difference.tied, difference.extra, difference.box) == (1, 0, 1, 0.5)
 
 
 def test_what_lies_at_the_threshold_may_be_on_either_side_of_it() -> None:
