@@ -10,6 +10,7 @@ no longer changes is captured as a CUDA graph.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,10 @@ each batch size, against 192 and 7 s with ONNX Runtime's own choice, which tries
 MEMORY = {"arena_extend_strategy": "kSameAsRequested"}
 """Each session has memory of its own, which by default grows to the next power of two: the sessions of YOLOv9-e in fp32
 did not fit into 80 GB."""
+
+SHRINK = ("memory.enable_memory_arena_shrinkage", "gpu:{}")
+"""What a session's first run takes piece by piece it gives back: from the second on it takes one piece of the size that
+the first has shown, the same each time. So nothing is allocated while a run is captured."""
 
 
 def cuda_missing() -> str:
@@ -81,7 +86,6 @@ def open_session(package: ModelPackage, gpu: Gpu, stream: Stream, batch: int) ->
     provider = (PROVIDER, {**where, **CONVOLUTIONS, **MEMORY})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.enable_mem_pattern = False  # it lays memory out anew after the first run, beside what that one took
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_free_dimension_override_by_name(BATCH, batch)  # shapes are worked out now, not in each run
     try:
@@ -121,9 +125,10 @@ class BoundNetwork:
 
     def runner(self, batch: int, frames: Memory, outputs: Mapping[str, Memory]) -> GraphRunner:
         """See `Network.runner`."""
-        session = self._sessions.get(batch)
-        if session is None:
-            session = self._sessions[batch] = self._session(batch)
+        is_new = batch not in self._sessions
+        if is_new:
+            self._sessions[batch] = self._session(batch)
+        session = self._sessions[batch]
         binding = session.io_binding()
         declared = self._package.manifest.input
         shape = (batch, declared.height, declared.width, 3)
@@ -133,14 +138,15 @@ class BoundNetwork:
             binding.bind_output(
                 output.name, *self._place, np.dtype(output.dtype).type, rows, outputs[output.name].address
             )
-        options = onnxruntime.RunOptions()
-        # Otherwise each run would wait for the stream before it returns.
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         what = f"{self._package.manifest.name}, batch {batch}"
+        first, later = _run_options(), _run_options()
+        if is_new and self._place[0] != "cpu":  # later on a captured graph refers to the memory
+            first.add_run_config_entry(SHRINK[0], SHRINK[1].format(self._place[1]))
+        runs = itertools.chain([first], itertools.repeat(later))
 
         def enqueue() -> None:
             try:
-                session.run_with_iobinding(binding, options)
+                session.run_with_iobinding(binding, next(runs))
             except Exception as error:
                 # ONNX Runtime's errors share no other base.
                 raise InferenceFailed(f"ONNX Runtime failed on {what}: {one_line(error)}") from error
@@ -150,3 +156,10 @@ class BoundNetwork:
     def close(self) -> None:
         """See `Network.close`."""
         self._sessions.clear()
+
+
+def _run_options() -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+    # Otherwise each run would wait for the stream before it returns.
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options

@@ -107,7 +107,7 @@ class PipelinedEngine:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """The batch sizes that the network runs for."""
+        """See `engines.protocol.PipelinedEngine.buckets`."""
         return self._buckets
 
     def warmup(self) -> None:

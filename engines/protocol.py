@@ -60,6 +60,11 @@ class PipelinedEngine(Engine, Protocol):
         """Batches that may be under way at once."""
         ...
 
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The batch sizes that it runs for, from one up; a batch takes as long as the next larger of them."""
+        ...
+
     def start(self, frames: Sequence[UInt8Array], thresholds: Sequence[Thresholds]) -> Any:
         """Put a batch on its way and return a ticket for it; the frames may be reused from then on.
 

@@ -76,7 +76,7 @@ class Batcher:
         staging: how long it takes to make a batch ready.
         speed: how long the engine takes for it.
         infer: enters a release into `@serve.batch`, and returns an outcome for each frame, in order.
-        room: most frames of one batch, asked before each release.
+        fitting: how many of so many frames to infer at once, asked before each release.
         lanes: batches that the engine infers at the same time.
     """
 
@@ -87,7 +87,7 @@ class Batcher:
         staging: BatchTimes,
         speed: BatchTimes,
         infer: Callable[[Sequence[WaitingFrame]], Awaitable[Sequence[Outcome]]],
-        room: Callable[[], int],
+        fitting: Callable[[int], int],
         lanes: int,
     ) -> None:
         self.loop = loop
@@ -95,7 +95,7 @@ class Batcher:
         self._staging = staging
         self._speed = speed
         self._infer = infer
-        self._room = room
+        self._fitting = fitting
         self._lanes = min(lanes, MAX_LANES)
         self._lock = threading.Lock()
         self._pump_is_due = False  # one will come without a further call
@@ -135,11 +135,11 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now, room = time.monotonic(), self._room()
+        now = time.monotonic()
         full = len(self._under_way) > self._lanes
         with self._lock:
             waiting = len(self._scheduler)
-            wait_s = self._wait_s(min(max(waiting, self._last_size), room), now)
+            wait_s = self._wait_s(self._fitting(max(waiting, self._last_size)), now)
             self._pump_is_due = full or bool(waiting and wait_s > 0)
         if full or not waiting:
             return  # the end of a batch, or the next offer, comes back here
@@ -147,7 +147,7 @@ class Batcher:
             self._timer = self.loop.call_later(wait_s, self._pump)
             return
         with self._lock:
-            release = self._scheduler.release(now, min(room, -(-waiting // self._lanes)))  # all lanes get some
+            release = self._scheduler.release(now, self._fitting(-(-waiting // self._lanes)))  # all lanes get some
         if release.frames:
             self._start(release.frames, now)
         _tell(release.dropped)

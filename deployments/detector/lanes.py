@@ -19,7 +19,10 @@ LOOK_S = 0.0002
 """Between two looks at a batch under way while there is room for another: a fiftieth of one that takes 10 ms."""
 
 SURELY = 0.8
-"""Share of a batch's expected time during which nobody looks: so its last fifth costs some ten looks, not fifty."""
+"""Share of a batch's time during which nobody looks: so its last fifth costs some ten looks, not fifty."""
+
+GROWTH = 1.25
+"""By how much the first look may move back from one batch to the next: a batch that the device held up says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,36 @@ class WholeBatches:
 
 @dataclass(slots=True)
 class _UnderWay:
-    """A batch that was started: ``ready_at`` is when all of it was with the engine."""
+    """A batch that was started: ``ready_at`` is when all of it was with the engine; it was looked at so many times."""
 
     batch: Batch
     ticket: Any
     started_at: float
     ready_at: float
+    looks: int = 0
+
+
+class FirstLooks:
+    """When to look at a batch for the first time, by its size: learnt so that it isn't done yet by then.
+
+    A batch that is found done at the first look may have been so for long: nobody can tell its time, and to take the
+    time of the look for it would keep a look that is too late where it is. So such a look moves half way forward.
+    """
+
+    def __init__(self) -> None:
+        self._after_s: dict[int, float] = {}
+
+    def after_s(self, frames: int) -> float:
+        """How long after its turn began."""
+        return self._after_s.get(frames, 0.0)
+
+    def learn(self, frames: int, took_s: float, *, at_first_look: bool) -> None:
+        """A batch was found done ``took_s`` after its turn began."""
+        before = self.after_s(frames)
+        if at_first_look:
+            self._after_s[frames] = before / 2
+        else:
+            self._after_s[frames] = min(SURELY * took_s, GROWTH * before + LOOK_S)
 
 
 class OverlappingBatches:
@@ -110,15 +137,9 @@ class OverlappingBatches:
     and looks now and then whether the oldest is ready; otherwise it waits for the oldest alone.
     """
 
-    def __init__(
-        self,
-        engine: PipelinedEngine,
-        thread: ThreadPoolExecutor,
-        health: EngineHealth,
-        expected_s: Callable[[int], float],
-    ) -> None:
-        """``expected_s``: how long a batch of so many frames is expected to keep the engine busy."""
-        self._engine, self._health, self._expected_s = engine, health, expected_s
+    def __init__(self, engine: PipelinedEngine, thread: ThreadPoolExecutor, health: EngineHealth) -> None:
+        self._engine, self._health = engine, health
+        self._first_looks = FirstLooks()
         self._waiting: SimpleQueue[Batch | None] = SimpleQueue()
         self._under_way: deque[_UnderWay] = deque()
         self._free_at = 0.0  # when the latest batch was done
@@ -157,12 +178,19 @@ class OverlappingBatches:
         if not self._under_way:
             return None
         oldest = self._under_way[0]
-        surely = SURELY * self._expected_s(len(oldest.batch.frames))
-        return max(LOOK_S, max(oldest.ready_at, self._free_at) + surely - time.monotonic())
+        if oldest.looks:
+            return LOOK_S
+        return max(LOOK_S, self._began(oldest) + self._first_looks.after_s(len(oldest.batch.frames)) - time.monotonic())
+
+    def _began(self, batch: _UnderWay) -> float:
+        """When its turn began: it was with the engine, and the one before it was done."""
+        return max(batch.ready_at, self._free_at)
 
     def _is_ready(self) -> bool:
         """Whether to finish the oldest: also where the engine is dead, since nobody waits for it then."""
-        return self._health.attempt(lambda: self._engine.ready(self._under_way[0].ticket)) is not False
+        oldest = self._under_way[0]
+        oldest.looks += 1
+        return self._health.attempt(lambda: self._engine.ready(oldest.ticket)) is not False
 
     def _start(self, batch: Batch) -> None:
         started = time.monotonic()
@@ -184,7 +212,8 @@ class OverlappingBatches:
         if not isinstance(found, EngineError):
             self._health.succeeded()
         now = time.monotonic()
-        cost = now - max(oldest.ready_at, self._free_at)
+        cost = now - self._began(oldest)
+        self._first_looks.learn(len(oldest.batch.frames), cost, at_first_look=oldest.looks == 1)
         self._free_at = now
         self._rest()
         oldest.batch.done(Answer(found, oldest.started_at, now - oldest.started_at, cost))
@@ -204,12 +233,10 @@ def checked(found: list[Detections], batch: Batch) -> list[Detections]:
     return found
 
 
-def lanes_of(
-    engine: Engine, owner: ThreadPoolExecutor, health: EngineHealth, expected_s: Callable[[int], float]
-) -> Lanes:
+def lanes_of(engine: Engine, owner: ThreadPoolExecutor, health: EngineHealth) -> Lanes:
     """What suits the engine; ``owner`` is the thread that made it, and does all where there is one lane."""
     if isinstance(engine, PipelinedEngine):
-        return OverlappingBatches(engine, owner, health, expected_s)
+        return OverlappingBatches(engine, owner, health)
     if engine.lanes == 1:
         return WholeBatches(engine, owner, health)
     return WholeBatches(engine, ThreadPoolExecutor(engine.lanes, thread_name_prefix="lane"), health)

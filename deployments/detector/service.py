@@ -101,7 +101,7 @@ class DetectorService:
         for _ in range(lanes + 1):  # one that each lane reads, one that is being filled
             self._free.put(np.zeros((info.max_batch_size, info.height, info.width, 3), np.uint8))
         self._owner.submit(self._engine.warmup).result()
-        self._lanes = lanes_of(self._engine, self._owner, self._health, self.speed.seconds)
+        self._lanes = lanes_of(self._engine, self._owner, self._health)
         self._measure()
 
     def _measure(self) -> None:
@@ -128,6 +128,16 @@ class DetectorService:
     def max_batch_size(self) -> int:
         """What both the settings and the engine allow."""
         return min(self.settings.max_batch_size, self.info.max_batch_size)
+
+    def fitting(self, frames: int) -> int:
+        """How many of so many frames to infer at once.
+
+        Where the engine knows a few sizes only, the largest that they fill: five frames take a YOLOv9-e on an H100
+        43 ms, as long as eight do, but four 21 ms and one more 7 ms.
+        """
+        most = min(frames, self.max_batch_size)
+        sizes = self._engine.buckets if isinstance(self._engine, PipelinedEngine) else (most,)
+        return max((size for size in sizes if size <= most), default=most)
 
     @property
     def engine_fps(self) -> float:

@@ -94,7 +94,7 @@ class Serving:
                 self.service.staging,
                 self.service.speed,
                 lambda frames: self._infer(Release(self.service, frames)),
-                lambda: self.service.max_batch_size,
+                self.service.fitting,
                 self.service.lanes,
             )
         return self._batcher

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from engines.accelerator import Accelerator, Stream
-from engines.errors import EngineDead, EngineError
+from engines.errors import EngineDead, EngineError, InferenceFailed
 
-WARM_RUNS = 2
+WARM_RUNS = 3
 """Before work is captured, which forbids to allocate: TensorRT allocates on the first run of a context, ONNX Runtime on
-the first of a session, and on the second once more, when it lays its memory out by what the first one took."""
+the first two of a session, and the third shows that no more is needed."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class GraphRunner:
             self._graph = Graph(stream, enqueue)
         except NotCaptured as error:
             logger.warning("%s runs without a CUDA graph: %s", what, error)
+            with suppress(InferenceFailed):
+                enqueue()  # CUDA tells of the failed capture once more, to whoever calls next
 
     def enqueue(self) -> None:
         """See `Runner.enqueue`."""

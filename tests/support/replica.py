@@ -35,7 +35,7 @@ class Replica:
             self.service.staging,
             self.service.speed,
             self._infer,
-            lambda: self.service.max_batch_size,
+            self.service.fitting,
             self.service.lanes,
         )
         self.link = LinkServer(

@@ -61,7 +61,13 @@ class Rig:
         self.changed = asyncio.Condition()
         scheduler: Scheduler[WaitingFrame] = Scheduler(SIDE, SIDE, waiting_per_stream=1)
         self.batcher = Batcher(
-            asyncio.get_running_loop(), scheduler, BatchTimes(), self.speed, self.infer, lambda: self.room, lanes
+            asyncio.get_running_loop(),
+            scheduler,
+            BatchTimes(),
+            self.speed,
+            self.infer,
+            lambda frames: min(frames, self.room),
+            lanes,
         )
 
     async def infer(self, frames: Sequence[WaitingFrame]) -> Sequence[Outcome]:
@@ -346,7 +352,7 @@ def test_frames_of_several_threads_end_once_each(seed: int, room: int, seconds: 
         loop, engine, speed = asyncio.get_running_loop(), Tally(seed, room), BatchTimes()
         speed.learn(1, seconds)
         scheduler: Scheduler[WaitingFrame] = Scheduler(SIDE, SIDE, waiting_per_stream=1)
-        batcher = Batcher(loop, scheduler, BatchTimes(), speed, engine.infer, lambda: room, lanes)
+        batcher = Batcher(loop, scheduler, BatchTimes(), speed, engine.infer, lambda frames: min(frames, room), lanes)
         frames = [[Frame(f"{thread}{number % 2}", number) for number in range(each)] for thread in range(threads)]
 
         def send(own: list[Frame]) -> None:

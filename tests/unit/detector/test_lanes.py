@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deployments.detector import lanes
+from deployments.detector.config import DetectorSettings
 from deployments.detector.health import MAX_FAILURES, EngineHealth
-from deployments.detector.lanes import Answer, Batch, OverlappingBatches
+from deployments.detector.lanes import LOOK_S, SURELY, Answer, Batch, FirstLooks, OverlappingBatches
 from deployments.detector.port import DetectReply, DetectRequest
 from deployments.detector.service import Arrival, DetectorService, Outcome
 from engines.errors import EngineDead, InferenceFailed
@@ -43,6 +47,7 @@ class OverlappingEngine(FakeEngine):
     """A `FakeEngine` with two batches under way, each of which waits for the test once `held`."""
 
     depth = 2
+    buckets = (1, 2, 4, 8)
 
     def __init__(self) -> None:
         super().__init__(width=SIDE, height=SIDE, max_batch_size=8)
@@ -245,7 +250,7 @@ def answers(engine: Clock, batches: int, monkeypatch: pytest.MonkeyPatch) -> tup
     got: list[Answer] = []
     copies: list[float] = []
     with ThreadPoolExecutor(1) as thread:
-        running = OverlappingBatches(engine, thread, EngineHealth(STUCK_S), lambda _: 0.0)  # type: ignore[arg-type]
+        running = OverlappingBatches(engine, thread, EngineHealth(STUCK_S))  # type: ignore[arg-type]
         for _ in range(batches):
             running.submit(Batch([np.zeros(1, np.uint8)], [Thresholds()], copies.append, got.append))
         engine.gate.set()
@@ -288,4 +293,43 @@ def test_copies_are_part_of_making_a_batch_ready() -> None:
         service.submit([arrival(1)]).result(20)
     assert service.staging.seconds(1) >= 0.05
     assert service.speed.seconds(1) < 0.05
+    service.close()
+
+
+@given(st.floats(0.0005, 1.0), st.lists(st.floats(0.0005, 10.0), max_size=5))
+def test_the_first_look_finds_its_way_to_shortly_before_the_end(steady_s: float, hiccups: list[float]) -> None:
+    """Whatever the device did before: from then on few looks come too late, and then by little."""
+    looks = FirstLooks()
+
+    def seen_after(took_s: float) -> float:
+        first = max(LOOK_S, looks.after_s(4))
+        late = first >= took_s
+        seen = first if late else first + LOOK_S * math.ceil((took_s - first) / LOOK_S)
+        looks.learn(4, seen, at_first_look=late)
+        return seen
+
+    for took_s in [*hiccups, *[steady_s] * 60]:
+        seen_after(took_s)
+    assert all(seen_after(steady_s) <= steady_s + 2 * LOOK_S for _ in range(20))
+    assert looks.after_s(4) >= 0.4 * steady_s - LOOK_S
+
+
+def test_each_size_is_looked_at_in_its_own_time() -> None:
+    looks = FirstLooks()
+    for _ in range(60):
+        looks.learn(8, 0.04, at_first_look=False)
+    assert looks.after_s(8) == pytest.approx(SURELY * 0.04)
+    assert looks.after_s(4) == 0.0
+
+
+def test_a_batch_fills_a_size_that_the_engine_knows(rig: Rig) -> None:
+    fits = [rig.service.fitting(waiting) for waiting in range(1, 12)]
+    assert fits == [1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8]
+    rig.service.settings = DetectorSettings(max_batch_size=5)
+    assert [rig.service.fitting(waiting) for waiting in (3, 5, 9)] == [2, 4, 4]
+
+
+def test_an_engine_of_any_size_gets_all_that_waits() -> None:
+    service = DetectorService(lambda: FakeEngine(max_batch_size=8), stuck_after_s=STUCK_S)
+    assert [service.fitting(waiting) for waiting in (1, 3, 7, 8, 9)] == [1, 3, 7, 8, 8]
     service.close()

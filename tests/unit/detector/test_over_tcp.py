@@ -36,7 +36,9 @@ def test_a_letterboxed_picture_is_found_where_it_is() -> None:
             return await asyncio.wrap_future(service.submit([Arrival(f.request, f.arrived_at) for f in frames]))
 
         scheduler: Scheduler[WaitingFrame] = Scheduler(SIDE, SIDE, waiting_per_stream=1)
-        batcher = Batcher(loop, scheduler, BatchTimes(), service.speed, infer, lambda: 8, service.lanes)
+        batcher = Batcher(
+            loop, scheduler, BatchTimes(), service.speed, infer, lambda frames: min(frames, 8), service.lanes
+        )
 
         def on_frame(frame: LinkFrame) -> None:
             batcher.offer(LinkedFrame(frame, server))
