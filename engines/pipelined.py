@@ -142,12 +142,16 @@ class PipelinedEngine:
         with self._watched():
             return _slot_of(ticket).returned.happened()
 
+    def wait(self, ticket: Ticket) -> None:
+        """See `engines.protocol.PipelinedEngine.wait`."""
+        self._check_alive()
+        with self._watched():
+            _slot_of(ticket).returned.wait()
+
     def finish(self, ticket: Ticket) -> list[Detections]:
         """Wait for a batch and read its outputs; see `engines.protocol.PipelinedEngine.finish`."""
-        self._check_alive()
+        self.wait(ticket)
         slot = _slot_of(ticket)
-        with self._watched():
-            slot.returned.wait()
         ticket.slot = None
         try:
             outputs = {name: pinned.array[: ticket.frames] for name, pinned in slot.outputs.items()}

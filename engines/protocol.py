@@ -76,6 +76,13 @@ class PipelinedEngine(Engine, Protocol):
         """Whether `finish` would return without waiting. Raises EngineDead."""
         ...
 
+    def wait(self, ticket: Any) -> None:
+        """Return once `finish` would not have to wait; the device is free for the next batch from then on.
+
+        Raises EngineDead.
+        """
+        ...
+
     def finish(self, ticket: Any) -> list[Detections]:
-        """Wait for a batch, and return what `infer` does. Raises InferenceFailed and EngineDead."""
+        """Wait for a batch, read its detections and return them. Raises InferenceFailed and EngineDead."""
         ...

@@ -78,6 +78,8 @@ class Batcher:
         infer: enters a release into `@serve.batch`, and returns an outcome for each frame, in order.
         fitting: how many of so many frames to infer at once, asked before each release.
         lanes: batches that the engine infers at the same time.
+        engine_free_at: when it could go on with the next batch, last (monotonic); its detections may have been read
+            later, and those of the batch before it are read meanwhile.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Batcher:
         infer: Callable[[Sequence[WaitingFrame]], Awaitable[Sequence[Outcome]]],
         fitting: Callable[[int], int],
         lanes: int,
+        engine_free_at: Callable[[], float],
     ) -> None:
         self.loop = loop
         self._scheduler = scheduler
@@ -97,6 +100,7 @@ class Batcher:
         self._infer = infer
         self._fitting = fitting
         self._lanes = min(lanes, MAX_LANES)
+        self._engine_free_at = engine_free_at
         self._lock = threading.Lock()
         self._pump_is_due = False  # one will come without a further call
         self._last_size = 0
@@ -194,8 +198,8 @@ class Batcher:
     def _ended(self, ended: _UnderWay) -> None:
         self._under_way.remove(ended)
         for release in self._under_way:
-            if release.waits:  # it begins now, whenever it was expected to
-                release.waits, release.ends_at = False, time.monotonic() + self._speed.seconds(release.size)
+            if release.waits:  # it began when the engine was free, whenever that was expected
+                release.waits, release.ends_at = False, self._engine_free_at() + self._speed.seconds(release.size)
         self._pump()
 
 

@@ -33,13 +33,16 @@ class Answer:
         found: one for each frame, or why there is none.
         started_at: when the engine got it (monotonic).
         took_s: how long the engine had it.
-        cost_s: how much of that nothing else used: from when it was with the engine and the batch before it was done.
+        cost_s: how much of that nothing else used: from when it was with the engine and the batch before it was done,
+            until the engine could go on with the next one.
+        free_at: when that was (monotonic).
     """
 
     found: list[Detections] | EngineError
     started_at: float
     took_s: float
     cost_s: float
+    free_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,9 @@ class WholeBatches:
         if not isinstance(found, EngineError):
             self._health.succeeded()
         self._health.idle()
-        took = time.monotonic() - started
+        now = time.monotonic()
         batch.read(0.0)
-        batch.done(Answer(found, started, took, took))
+        batch.done(Answer(found, started, now - started, now - started, now))
 
 
 @dataclass(slots=True)
@@ -200,7 +203,8 @@ class OverlappingBatches:
         if isinstance(ticket, EngineError):
             self._rest()
             batch.read(0.0)
-            batch.done(Answer(ticket, started, time.monotonic() - started, 0.0))
+            now = time.monotonic()
+            batch.done(Answer(ticket, started, now - started, 0.0, now))
             return
         ready = time.monotonic()
         self._under_way.append(_UnderWay(batch, ticket, started, ready))
@@ -208,15 +212,16 @@ class OverlappingBatches:
 
     def _finish(self) -> None:
         oldest = self._under_way.popleft()
+        self._health.attempt(lambda: self._engine.wait(oldest.ticket))  # `finish` fails too, where this does
+        free_at = time.monotonic()
+        cost = free_at - self._began(oldest)
+        self._first_looks.learn(len(oldest.batch.frames), cost, at_first_look=oldest.looks == 1)
+        self._free_at = free_at
         found = self._health.attempt(lambda: checked(self._engine.finish(oldest.ticket), oldest.batch))
         if not isinstance(found, EngineError):
             self._health.succeeded()
-        now = time.monotonic()
-        cost = now - self._began(oldest)
-        self._first_looks.learn(len(oldest.batch.frames), cost, at_first_look=oldest.looks == 1)
-        self._free_at = now
         self._rest()
-        oldest.batch.done(Answer(found, oldest.started_at, now - oldest.started_at, cost))
+        oldest.batch.done(Answer(found, oldest.started_at, time.monotonic() - oldest.started_at, cost, free_at))
 
     def _rest(self) -> None:
         """A batch is done: the next one under way is in its turn from now on."""

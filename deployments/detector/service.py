@@ -95,6 +95,7 @@ class DetectorService:
         info, lanes = self._engine.info, self._engine.lanes
         self._overlaps = isinstance(self._engine, PipelinedEngine)
         self._shapes = shapes(info)
+        self.free_at = 0.0  # when the engine could go on with the next batch, last (monotonic)
         self._last_staged: Future[None] = Future()
         self._last_staged.set_result(None)
         self._free: SimpleQueue[UInt8Array] = SimpleQueue()
@@ -225,6 +226,7 @@ class DetectorService:
             self.staging.learn(len(staged.valid), staged.unpacking_s + took_s)
 
     def _done(self, staged: _Staged, done: Future[list[Outcome]], answer: Answer) -> None:
+        self.free_at = answer.free_at
         if isinstance(answer.found, EngineError):
             self._answer(staged, done, [answer.found] * len(staged.valid))
             return

@@ -96,6 +96,7 @@ class Serving:
                 lambda frames: self._infer(Release(self.service, frames)),
                 self.service.fitting,
                 self.service.lanes,
+                lambda: self.service.free_at,
             )
         return self._batcher
 

@@ -37,6 +37,7 @@ class Replica:
             self._infer,
             self.service.fitting,
             self.service.lanes,
+            lambda: self.service.free_at,
         )
         self.link = LinkServer(
             info,

@@ -68,6 +68,7 @@ class Rig:
             self.infer,
             lambda frames: min(frames, self.room),
             lanes,
+            time.monotonic,
         )
 
     async def infer(self, frames: Sequence[WaitingFrame]) -> Sequence[Outcome]:
@@ -352,7 +353,9 @@ def test_frames_of_several_threads_end_once_each(seed: int, room: int, seconds: 
         loop, engine, speed = asyncio.get_running_loop(), Tally(seed, room), BatchTimes()
         speed.learn(1, seconds)
         scheduler: Scheduler[WaitingFrame] = Scheduler(SIDE, SIDE, waiting_per_stream=1)
-        batcher = Batcher(loop, scheduler, BatchTimes(), speed, engine.infer, lambda frames: min(frames, room), lanes)
+        batcher = Batcher(
+            loop, scheduler, BatchTimes(), speed, engine.infer, lambda frames: min(frames, room), lanes, time.monotonic
+        )
         frames = [[Frame(f"{thread}{number % 2}", number) for number in range(each)] for thread in range(threads)]
 
         def send(own: list[Frame]) -> None:

@@ -73,6 +73,9 @@ class OverlappingEngine(FakeEngine):
     def ready(self, ticket: Run) -> bool:
         return ticket.computed.is_set()
 
+    def wait(self, ticket: Run) -> None:
+        ticket.computed.wait()
+
     def finish(self, ticket: Run) -> list[Detections]:
         self.threads.add(threading.get_ident())
         assert ticket is self.started[len(self.finished)]
@@ -239,8 +242,10 @@ class Clock:
     def ready(self, ticket: float) -> bool:
         return True  # nothing else comes: `finish` waits
 
-    def finish(self, ticket: float) -> list[Detections]:
+    def wait(self, ticket: float) -> None:
         self.now = max(self.now, ticket)
+
+    def finish(self, ticket: float) -> list[Detections]:
         return [Detections.empty()]
 
 

@@ -37,7 +37,14 @@ def test_a_letterboxed_picture_is_found_where_it_is() -> None:
 
         scheduler: Scheduler[WaitingFrame] = Scheduler(SIDE, SIDE, waiting_per_stream=1)
         batcher = Batcher(
-            loop, scheduler, BatchTimes(), service.speed, infer, lambda frames: min(frames, 8), service.lanes
+            loop,
+            scheduler,
+            BatchTimes(),
+            service.speed,
+            infer,
+            lambda frames: min(frames, 8),
+            service.lanes,
+            lambda: service.free_at,
         )
 
         def on_frame(frame: LinkFrame) -> None:
