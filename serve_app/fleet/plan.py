@@ -99,9 +99,10 @@ def _without_credentials(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in sorted({*old, *new}):
-            yield from _differences(old.get(name), new.get(name), f"{place}.{name}" if place else name)
+    if isinstance(old or {}, Mapping) and isinstance(new or {}, Mapping) and (old or new):
+        before, after = old or {}, new or {}
+        for name in sorted({*before, *after}):
+            yield from _differences(before.get(name), after.get(name), f"{place}.{name}" if place else name)
     elif old != new:
         yield f"{place}: {_shown(old)} -> {_shown(new)}"
 
