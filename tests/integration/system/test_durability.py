@@ -65,6 +65,7 @@ def kill_all(cluster: LocalCluster) -> None:
         process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer) -> None:
     with site.cluster() as cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
