@@ -61,7 +61,11 @@ class LiveResponse(StreamingResponse):
             content, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
         self._content = content
-        self._closed = closed
+        self._closed = [closed]
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """Have this called too, once the response has ended."""
+        self._closed.append(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def until_gone() -> None:
@@ -75,7 +79,8 @@ class LiveResponse(StreamingResponse):
                     await self.stream_response(send)
                 group.cancel_scope.cancel()
         finally:
-            self._closed()
+            for call in self._closed:
+                call()
             with anyio.CancelScope(shield=True):
                 await self._content.aclose()
 
