@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from deployments.store.protocol import Conflict, Fenced, Guard, Record, Store
-from tests.unit.store.conftest import Opener
+from tests.integration.store.conftest import Opener
 
 
 def test_what_was_put_is_found_by_whoever_opens_the_store_next(open_store: Opener) -> None:
