@@ -101,7 +101,7 @@ async def logout(request: Request, response: Response) -> None:
 def _doors(request: Request) -> Doors:
     doors: Doors | None = request.app.state.doors
     if doors is None:
-        raise Refused(DOORS_OPEN, "Nobody is asked for a key here: set `auth: keys` and `store` in the API's args.")
+        raise Refused(DOORS_OPEN, "Nobody is asked for a key here: set `auth: keys` in the API's args.")
     return doors
 
 

@@ -14,6 +14,9 @@ from serve_app.auth.roles import Principal
 logger = logging.getLogger(__name__)
 
 KIND = "audit"
+AUDIT_LIMIT = 10_000
+"""Entries that are kept where nobody says otherwise: some 2 MB."""
+
 _COUNTER = "count"
 
 
@@ -67,5 +70,7 @@ class AuditLog:
             raise StoreAway("no store is configured, so changes are in the log of the process only: set `store`")
         records = await asyncio.to_thread(self._store.all, KIND)
         entries = [AuditEntry.model_validate_json(r.value) for key, r in records.items() if key != _COUNTER]
-        older = [entry for entry in entries if before is None or entry.number < before]
+        # What a larger ring left behind is older than what this one keeps.
+        kept = max((entry.number for entry in entries), default=0) - self._limit
+        older = [entry for entry in entries if entry.number > kept and (before is None or entry.number < before)]
         return sorted(older, key=lambda entry: entry.number, reverse=True)[:limit]

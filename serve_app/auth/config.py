@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from deployments.store.protocol import Store
 from engines.errors import EngineError
+from serve_app.auth.audit import AUDIT_LIMIT
 from serve_app.auth.doors import Doors
 from serve_app.auth.keyring import Keyring
 from serve_app.auth.session import SessionSigner
@@ -33,7 +34,7 @@ class AuthArgs(BaseModel):
     )
     jwt: JwtConfig | None = Field(default=None, description="Whose JWTs are taken, with `auth: jwt`.")
     session_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="Longest session of a browser.")
-    audit_limit: int = Field(default=10_000, ge=1, le=100_000, description="Changes that the audit log keeps.")
+    audit_limit: int = Field(default=AUDIT_LIMIT, ge=1, le=100_000, description="Changes that the audit log keeps.")
 
     @field_validator("auth", mode="before")
     @classmethod
@@ -66,12 +67,10 @@ def session_secret(environment: Mapping[str, str], replicas: int) -> bytes:
     return given.encode() if given else secrets.token_bytes(_LEAST_SECRET)
 
 
-def close_doors(args: AuthArgs, store: Store | None, replicas: int) -> Doors | None:
+def close_doors(args: AuthArgs, store: Store, replicas: int) -> Doors | None:
     """The doors as ``args`` want them; None for open ones. Raises EngineError where they can't be."""
     if args.auth == "off":
         return None
-    if store is None:
-        raise EngineError("`auth` needs a place for keys: set `store` in the API's args, such as sqlite:///raysight.db")
     return Doors(
         keys=Keyring(store, time.monotonic, time.time),
         tokens=None if args.jwt is None else WebTokens(args.jwt, time.monotonic),

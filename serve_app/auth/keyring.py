@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 
 from pydantic import ValidationError
@@ -46,6 +47,8 @@ class Keyring:
         self._known: dict[str, KeyRecord] | None = None
         self._read_at = -LIFE_S
         self._tried_at = -RETRY_S
+        self._changes = 0
+        self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None
 
     async def holder(self, text: str) -> Principal | None:
@@ -63,7 +66,7 @@ class Keyring:
         """All keys in the store, oldest first. Raises StoreAway."""
         await asyncio.to_thread(self._read)
         assert self._known is not None
-        return sorted((record.view() for record in self._known.values()), key=lambda view: view.created_at)
+        return sorted((record.view() for record in self._known.values()), key=lambda view: (view.created_at, view.id))
 
     async def add(self, spec: KeySpec, by: str) -> NewKey:
         """Make a key; its secret is in the answer and nowhere else. Raises StoreAway, InvalidSpec."""
@@ -76,15 +79,14 @@ class Keyring:
         if await asyncio.to_thread(self._store.get, KIND, key_id) is None:
             raise KeyNotFound(f"There is no key {key_id!r}: GET /v1/keys lists them.")
         await asyncio.to_thread(self._store.delete, KIND, key_id, None)
-        (self._known or {}).pop(key_id, None)
+        self._change(key_id, None)
 
     def put_new(self, spec: KeySpec, by: str, key_id: str | None = None) -> NewKey:
         """As `add`, for programs without an event loop. Raises StoreAway, and Conflict where the id is taken."""
         key = new_key(key_id)
         record = KeyRecord(**spec.model_dump(), id=key.id, created_at=self._now(), created_by=by, digest=key.digest())
         self._store.put(KIND, key.id, record.model_dump_json().encode(), 0)
-        if self._known is not None:
-            self._known = {**self._known, key.id: record}
+        self._change(key.id, record)
         return NewKey(**record.view().model_dump(), key=str(key))
 
     def bootstrap(self) -> NewKey | None:
@@ -116,11 +118,23 @@ class Keyring:
             logger.warning("keys are those last read: %s", error)
 
     def _read(self) -> None:
-        started = self._clock()
-        known: dict[str, KeyRecord] = {}
-        for key_id, record in self._store.all(KIND).items():
-            try:
-                known[key_id] = KeyRecord.model_validate_json(record.value)
-            except ValidationError:
-                logger.error("the stored key %r can't be read and opens nothing", key_id)
-        self._known, self._read_at = known, started
+        while True:
+            started, changes = self._clock(), self._changes
+            known: dict[str, KeyRecord] = {}
+            for key_id, record in self._store.all(KIND).items():
+                try:
+                    known[key_id] = KeyRecord.model_validate_json(record.value)
+                except ValidationError:
+                    logger.error("the stored key %r can't be read and opens nothing", key_id)
+            with self._lock:
+                if changes == self._changes:  # else this process has changed keys meanwhile
+                    self._known, self._read_at = known, started
+                    return
+
+    def _change(self, key_id: str, record: KeyRecord | None) -> None:
+        """What the store has by now, at once for this process."""
+        with self._lock:
+            self._changes += 1
+            if self._known is not None:
+                others = {other: known for other, known in self._known.items() if other != key_id}
+                self._known = others if record is None else {**others, key_id: record}

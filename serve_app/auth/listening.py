@@ -27,12 +27,12 @@ def require_closed_or_local(auth: str, host: str | None, grpc_from: str) -> None
     if not _is_local(host):
         raise OpenDoors(
             f"the API would be open to everybody: it listens on {host or 'an unknown address'} and asks nobody "
-            "who they are. Set `auth: keys` and `store` in its args, or `host: 127.0.0.1` in http_options"
+            "who they are. Set `auth: keys` in its args, or `host: 127.0.0.1` in http_options"
         )
     if grpc_from == "anywhere":
         raise OpenDoors(
             "`grpc_from: anywhere` would open the API to everybody, since it asks nobody who they are. "
-            "Set `auth: keys` and `store` in its args, or leave grpc_from out"
+            "Set `auth: keys` in its args, or leave grpc_from out"
         )
 
 
