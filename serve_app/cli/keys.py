@@ -54,15 +54,11 @@ def add(
 @keys.command("list")
 def list_keys(url: Url = _HERE, store: StoreUrl = None) -> None:
     """List the keys, without their secrets."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("id", "name", "role", "labels", "quotas", "made", "by")
     for key in _desk(url, store).list():
-        labels = " ".join(f"{name}={value}" for name, value in sorted(key["labels"].items()))
-        quotas = " ".join(f"{name}={limit}" for name, limit in key["quotas"].items() if limit is not None)
-        table.add_row(key["id"], key["name"], key["role"], labels, quotas, _date(key["created_at"]), key["created_by"])
-    Console(markup=False).print(table)
+        labels = [f"{name}={value}" for name, value in sorted(key["labels"].items())]
+        quotas = [f"{name}: {limit}" for name, limit in key["quotas"].items() if limit is not None]
+        made = f"made {_date(key['created_at'])} by {key['created_by']}"
+        print("  ".join([f"{key['id']:12}", f"{key['role']:8}", key["name"], *labels, *quotas, made]))
 
 
 @keys.command()

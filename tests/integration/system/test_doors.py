@@ -17,6 +17,8 @@ from tests.support.cluster import Raysight, run_raysight, wait_until
 
 FIRST_KEY = re.compile(r"the first admin key, shown this once: (rsk_bootstrap_[0-9a-f]{64})")
 
+CARD = "[...document.querySelectorAll('.card')].find((c) => c.querySelector('.name').textContent === 'seen')"
+
 
 def logged_keys(served: Raysight) -> list[str]:
     """Keys that processes of the cluster have printed."""
@@ -118,9 +120,9 @@ def test_the_page_logs_in_and_out(admin: httpx.Client, closed: Raysight) -> None
         browser.until("document.querySelector('#login-message').classList.contains('bad')")
         log_in(browser, key)
         # Only a page with the session's cookie sees the stream, its picture included.
-        browser.until("[...document.querySelectorAll('.card .name')].some((n) => n.textContent === 'seen')")
-        browser.until("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth > 0)")
-        browser.run("document.querySelector('[data-do=pause]').click()")
+        browser.until(f"{CARD} !== undefined")
+        browser.until(f"{CARD}.querySelector('img').naturalWidth > 0")
+        browser.run(f"{CARD}.querySelector('[data-do=pause]').click()")
         wait_until(lambda: admin.get("/v1/streams/seen").json()["spec"]["paused"])
         assert "raysight_session" not in str(browser.run("document.cookie"))
         browser.run("document.querySelector('#logout').click()")

@@ -11,7 +11,7 @@ import pytest
 
 from serve_app.auth.keyring import LIFE_S, Keyring
 from serve_app.auth.roles import Role
-from tests.unit.auth.conftest import ClosedApi, CountingStore, problem
+from tests.support.closed_api import ClosedApi, CountingStore, problem
 
 NORTH = {"site": "north"}
 SOUTH = {"site": "south"}

@@ -17,7 +17,7 @@ from serve_app.auth.quota import Bucket, OpenViews, RequestMeter, capacity, take
 from serve_app.auth.roles import Allowance, Principal, Role, patched_labels
 from serve_app.auth.secret import new_key, read_key
 from serve_app.auth.session import SessionSigner
-from tests.unit.auth.conftest import SECRET, Clock
+from tests.support.closed_api import SECRET, Clock
 
 words = st.text("abc", max_size=2)
 labels = st.dictionaries(words, words, max_size=4)

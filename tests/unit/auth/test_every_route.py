@@ -12,7 +12,7 @@ from serve_app.api.v2.messages import METHODS
 from serve_app.auth.roles import Role
 from serve_app.auth.routes import OPEN, ROLES, RPC_ROLES, needed
 from tests.support.api_ports import MemoryDetector, MemoryMedia, MemoryStreams
-from tests.unit.auth.conftest import ClosedApi
+from tests.support.closed_api import ClosedApi
 
 
 def routes() -> list[tuple[str, str]]:
