@@ -153,6 +153,10 @@ class OwnStreams:
     async def list(self) -> list[StreamView]:
         return [view for view in await self._streams.list() if self._who.sees(view.spec.labels)]
 
+    async def drain(self) -> None:
+        await self._streams.drain()
+        await self._audit.add(self._who, "streams.drain", "all")
+
     async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
         await self._require_seen(stream_id)
         return await self._streams.events(stream_id, after, timeout_s)

@@ -44,6 +44,8 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("GET", "/v1/streams/{id}/live.mjpeg"): Role.VIEWER,
     ("POST", "/v1/detect"): Role.OPERATOR,
     ("POST", "/v1/probe"): Role.OPERATOR,
+    ("GET", "/v1/export"): Role.VIEWER,
+    ("POST", "/v1/drain"): Role.ADMIN,
     ("GET", "/v1/models"): Role.VIEWER,
     ("GET", "/v1/models/{name}"): Role.VIEWER,
     ("PUT", "/v1/models/{name}"): Role.ADMIN,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and remove the keys that the API asks for.")
 
-Url = Annotated[str, typer.Option(help="Where the API is; RAYSIGHT_KEY holds the key of an admin.")]
+Url = Annotated[str, typer.Option(envvar="RAYSIGHT_URL", help="Of the API; RAYSIGHT_KEY holds the key of an admin.")]
 StoreUrl = Annotated[
     str | None,
     typer.Option(
