@@ -81,6 +81,11 @@ def test_a_scope_hides_other_streams(closed: ClosedApi, north: str) -> None:
     assert not closed.streams.streams["south-1"].view.spec.paused
 
 
+def test_an_export_and_a_drain_know_the_scope(closed: ClosedApi, north: str) -> None:
+    assert list(closed.call("GET", "/v1/export", north).json()["streams"]) == ["north-1"]
+    problem(closed.call("POST", "/v1/drain", north), 403, "forbidden")
+
+
 def test_nothing_is_made_or_moved_outside_of_a_scope(closed: ClosedApi, north: str) -> None:
     for labels in ({}, SOUTH, {"site": "North"}):
         problem(closed.put("new", north, labels=labels), 403, "forbidden")
