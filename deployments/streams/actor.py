@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -169,11 +170,12 @@ def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int, grant
     )
 
 
-def stream_actors() -> dict[str, ActorHandle[Any]]:
-    """Every stream's actor by stream id, those that wait for a node included."""
+def stream_actors(known: Collection[str]) -> dict[str, ActorHandle[Any]]:
+    """Stream actors by stream id, those that wait for a node included, but for ``known`` streams."""
     prefix, found = actor_name(""), {}
     for named in ray.util.list_named_actors(all_namespaces=True):
-        if named["namespace"] == NAMESPACE and named["name"].startswith(prefix):
+        stream_id = named["name"].removeprefix(prefix)
+        if named["namespace"] == NAMESPACE and named["name"] != stream_id and stream_id not in known:
             with suppress(ValueError):  # it ended meanwhile
-                found[named["name"].removeprefix(prefix)] = ray.get_actor(named["name"], NAMESPACE)
+                found[stream_id] = ray.get_actor(named["name"], NAMESPACE)
     return found

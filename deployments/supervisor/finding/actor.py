@@ -28,22 +28,27 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy, store: str) -> A
     Streams run on meanwhile. Raises StoreAway where the store can't serve a cluster of that many nodes.
     """
     refuse_nodes(store, sum(node["Alive"] for node in ray.nodes()))  # type: ignore[no-untyped-call]
+    deadline = time.monotonic() + REPLACE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            found = find_supervisor()
+        except SupervisorUnavailable:
+            break
+        if not _is_other(found, (code_version(), store)):
+            return found
+        ray.kill(found, no_restart=True)
     create: Any = ray.remote(Supervisor)
     options = create.options(
         name=SUPERVISOR,
         namespace=NAMESPACE,
         lifetime="detached",
-        get_if_exists=True,
+        get_if_exists=True,  # of several replicas one is the first
         num_cpus=0,
         max_restarts=-1,
         max_concurrency=256,
     )
-    deadline = time.monotonic() + REPLACE_TIMEOUT_S
-    while True:
-        actor: ActorHandle[Any] = options.remote(config, policy, store)
-        if not _is_other(actor, (code_version(), store)) or time.monotonic() > deadline:
-            return actor
-        ray.kill(actor, no_restart=True)
+    actor: ActorHandle[Any] = options.remote(config, policy, store)
+    return actor
 
 
 def _is_other(actor: ActorHandle[Any], identity: tuple[str, str]) -> bool:

@@ -47,6 +47,7 @@ class Life:
     Attributes:
         generation: 0 where it isn't known, so that it is told again.
         epoch: 0 where it isn't known.
+        found: another supervisor started it.
         foreign: it doesn't understand our calls, so it is of another release.
     """
 
@@ -59,6 +60,7 @@ class Life:
     report: Report | None = None
     alive: bool = True
     stopping: bool = False
+    found: bool = False
     foreign: bool = False
     poll: asyncio.Task[None] | None = None
 
@@ -76,6 +78,12 @@ class Life:
 def key_of(actor: ActorHandle[Any]) -> str:
     """Ray's id of an actor."""
     return str(actor._actor_id.hex())
+
+
+def _is_current(life: Life) -> bool:
+    """Whether it runs our code. One that was started here is never too old: sources may change while we run."""
+    told = life.report is not None and life.report.code != code_version()
+    return not life.found or not (told or life.foreign)
 
 
 class Lives:
@@ -120,7 +128,7 @@ class Lives:
                 started=life.started,
                 grant=life.grant,
                 patient=life.stream_id not in impatient,
-                current=not life.foreign and (life.report is None or life.report.code == code_version()),
+                current=_is_current(life),
             )
             for life in self._lives.values()
         ]
@@ -128,11 +136,12 @@ class Lives:
     async def find(self, epoch: int) -> None:
         """Take in stream actors that are not known: of an earlier supervisor, or that nobody remembers."""
         now = asyncio.get_running_loop().time()
+        known = {life.stream_id for life in self._lives.values() if life.alive}  # a name has one actor at a time
         found = []
-        for stream_id, actor in (await asyncio.to_thread(stream_actors)).items():
+        for stream_id, actor in (await asyncio.to_thread(stream_actors, known)).items():
             key = key_of(actor)
             if key not in self._lives and key not in self._ended:
-                self._lives[key] = Life(actor, stream_id, 0, 0, NOTHING, now)
+                self._lives[key] = Life(actor, stream_id, 0, 0, NOTHING, now, found=True)
                 found.append(self._lives[key])
         await asyncio.gather(*(self.ask(life, epoch, FIND_TIMEOUT_S) for life in found))
 
@@ -157,7 +166,7 @@ class Lives:
         except RayError:
             logger.exception("an actor could not report")
         else:
-            if life.report is None and not life.generation:  # it was found, not started here
+            if life.report is None and life.found:
                 life.generation = report.status.generation
             life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
 

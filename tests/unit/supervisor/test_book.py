@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from deployments.store.protocol import Guard, Record
 from deployments.store.sqlite import SqliteStore
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.spec import StreamSpec
+from deployments.supervisor import book as book_module
 from deployments.supervisor.book import SEQUENCE_BLOCK, STREAM, StreamBook
 from deployments.supervisor.records import Kept, pack, unpack
 from deployments.supervisor.registry import Entry
@@ -252,6 +254,32 @@ def test_a_record_is_read_as_it_was_written(generation: int, epoch: int, reserve
     outputs = [{"url": "srt://media:9000?passphrase=long-enough"}, {"url": "file:a.mp4"}]
     kept = Kept(Entry(spec(source=source, outputs=outputs), generation), epoch, reserved, Grant(dec, enc))
     assert unpack(pack(kept)) == kept
+
+
+def test_a_store_that_hangs_delays_a_change_by_so_much_only(store: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_module, "TURN_TIMEOUT_S", 0.05)
+    book = opened(store)
+    hangs, entered = threading.Event(), threading.Event()
+    put = store.put
+
+    def slow(*args: Any) -> int:
+        entered.set()
+        assert hangs.wait(20)
+        return put(*args)
+
+    monkeypatch.setattr(store, "put", slow)
+
+    async def crowd() -> None:
+        first = asyncio.create_task(book.create(spec()))
+        await asyncio.to_thread(entered.wait, 20)
+        with pytest.raises(StoreAway, match="longer than"):
+            await book.create(spec("yard"))
+        assert list(book) == []  # the first is not stored yet
+        hangs.set()
+        await first
+
+    run(crowd())
+    assert [entry.spec.id for entry in book] == ["gate"]
 
 
 class MemoryStore(SqliteStore):
