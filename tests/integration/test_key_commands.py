@@ -13,6 +13,8 @@ import uvicorn
 
 from deployments.store.sqlite import SqliteStore
 from serve_app.cli.app import main
+from serve_app.load_test.levels import LoadTestError
+from serve_app.load_test.targets import HttpTarget, ModelFacts
 from serve_app.local import free_port
 from tests.support.closed_api import ClosedApi, CountingStore
 
@@ -86,6 +88,19 @@ def test_an_admin_makes_keys_through_the_api(
     assert closed.put("a", key, labels={"site": "south"}).status_code == 403
     assert command(monkeypatch, "rm", key.split("_")[1], "--url", address) == 0
     assert closed.call("GET", "/v1/streams", key).status_code == 401
+
+
+def test_a_load_test_comes_with_its_key(closed: ClosedApi, address: str) -> None:
+    async def facts(key: str | None) -> ModelFacts:
+        target = HttpTarget(address, "default", key)
+        try:
+            return await target.facts()
+        finally:
+            await target.close()
+
+    assert asyncio.run(facts(closed.key("viewer"))).width == 416
+    with pytest.raises(LoadTestError, match="answers 401"):
+        asyncio.run(facts(None))
 
 
 def test_what_is_wrong_is_one_line(
