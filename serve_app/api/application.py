@@ -90,7 +90,7 @@ def create_api(
     app.state.ports = Ports(streams_port, detector, media, viewers, inference, written)
     app.state.viewers = viewers
     app.state.doors = doors
-    app.state.own = OwnPorts(app.state.ports, viewers)
+    app.state.own = OwnPorts(app.state.ports, viewers, doors)
     parts = (streams, fleet, live, detect, inference_v2, models, access, system)
     for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
-from deployments.errors import SpecConflict, StreamExists, StreamNotFound
+from deployments.errors import RaysightError, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.events import EventBatch
 from deployments.streams.spec import StreamSpec, StreamView
 from serve_app.api.dependencies import Ports
 from serve_app.api.ports import JpegPicture, Streams
 from serve_app.api.viewers import LiveResponse, Viewers
 from serve_app.auth.audit import AuditLog
+from serve_app.auth.doors import Doors
 from serve_app.auth.errors import Forbidden, QuotaExceeded
 from serve_app.auth.quota import OpenViews
 from serve_app.auth.roles import Principal, patched_labels
 
 TRIES = 8
 """How often a change is tried while others change the same stream: each has to be decided on what is there."""
+
+RECHECK_S = 10.0
+"""How often it is looked whether whoever watches still may."""
 
 QUOTA_RETRY_S = 60
 
@@ -29,26 +34,32 @@ Answer = TypeVar("Answer")
 class OwnPorts:
     """Makes the ports of each caller; holds what they share."""
 
-    def __init__(self, ports: Ports, viewers: Viewers) -> None:
+    def __init__(self, ports: Ports, viewers: Viewers, doors: Doors | None) -> None:
         self._ports = ports
         self._viewers = viewers
+        self._doors = doors
         self._views = OpenViews()
         self._creating = asyncio.Lock()
 
     def of(self, who: Principal) -> Ports:
         """The ports as ``who`` may use them."""
         streams = OwnStreams(self._ports.streams, who, self._ports.audit, self._creating)
-        return replace(self._ports, streams=streams, viewers=OwnViews(self._viewers, streams, who, self._views))
+        return replace(
+            self._ports, streams=streams, viewers=OwnViews(self._viewers, streams, who, self._views, self._doors)
+        )
 
 
 class OwnViews:
-    """`serve_app.api.ports.LiveViews` of one caller."""
+    """`serve_app.api.ports.LiveViews` of one caller; they end soon after the caller would no longer get them."""
 
-    def __init__(self, viewers: Viewers, streams: Streams, who: Principal, views: OpenViews) -> None:
+    def __init__(
+        self, viewers: Viewers, streams: Streams, who: Principal, views: OpenViews, doors: Doors | None
+    ) -> None:
         self._viewers = viewers
         self._streams = streams
         self._who = who
         self._views = views
+        self._doors = doors
 
     async def detections(self, stream_id: str, after: int | None) -> LiveResponse:
         return await self._opened(stream_id, lambda: self._viewers.detections(stream_id, after))
@@ -65,7 +76,27 @@ class OwnViews:
             leave()
             raise
         response.when_closed(leave)
+        if self._doors is not None:
+            response.end_after(partial(self._until_refused, stream_id, self._doors))
         return response
+
+    async def _until_refused(self, stream_id: str, doors: Doors) -> None:
+        allowed = True
+        while allowed:
+            await asyncio.sleep(RECHECK_S)
+            allowed = await self._allowed(stream_id, doors)
+
+    async def _allowed(self, stream_id: str, doors: Doors) -> bool:
+        try:
+            if not await doors.still_holds(self._who):
+                return False
+            if self._who.labels:
+                await self._streams.get(stream_id)
+        except StreamNotFound:
+            return False
+        except RaysightError:  # store or supervisor are away: what is known holds
+            return True
+        return True
 
 
 class OwnStreams:

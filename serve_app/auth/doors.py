@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serve_app.auth.errors import Forbidden, Unauthorized
@@ -85,12 +85,17 @@ class Doors:
             raise Forbidden(f"This needs the role {needed}; yours is {who.role}.")
         return who
 
+    async def still_holds(self, who: Principal) -> bool:
+        """Whether somebody who was admitted would still be. Raises StoreAway as `admit`."""
+        kind, _, name = who.id.partition(":")
+        return who.expires_at > self._now() and (kind != "key" or await self.keys.by_id(name) is not None)
+
     async def login(self, secret: str) -> Login:
         """A session for whoever holds a key or token. Raises Unauthorized, StoreAway, QuotaExceeded."""
         now = self._now()
-        who, expires_at = await self._bearer(secret)
+        who = await self._bearer(secret)
         self._meter.count(who)
-        until = min(now + self._session_s, expires_at)
+        until = min(now + self._session_s, who.expires_at)
         cookie = self._signer.seal(_content(who), until)
         return Login(cookie, self._signer.csrf(cookie), max(1, int(until - now)))
 
@@ -99,7 +104,7 @@ class Doors:
             scheme, _, secret = credentials.authorization.strip().partition(" ")
             if scheme.lower() != "bearer":
                 raise Unauthorized(ASK)
-            return (await self._bearer(secret.strip()))[0]
+            return await self._bearer(secret.strip())
         if credentials.cookie is None:
             raise Unauthorized(ASK)
         who = await self._of_session(credentials.cookie)
@@ -107,12 +112,12 @@ class Doors:
             raise Forbidden("A change that comes with a cookie needs the header X-CSRF-Token as well; reload the page.")
         return who
 
-    async def _bearer(self, secret: str) -> tuple[Principal, float]:
+    async def _bearer(self, secret: str) -> Principal:
         if read_key(secret) is not None or self._tokens is None:
             who = await self.keys.holder(secret)
             if who is None:
                 raise Unauthorized("There is no such key, or no more.")
-            return who, float("inf")
+            return who
         return await self._tokens.holder(secret)
 
     async def _of_session(self, cookie: str) -> Principal:
@@ -120,11 +125,12 @@ class Doors:
         if content is None:
             raise Unauthorized("The session has ended: log in again.")
         if "key" not in content:
-            return Principal(content["id"], content["name"], Role(content["role"]), content["labels"])
+            role, until = Role(content["role"]), content["expires_at"]
+            return Principal(content["id"], content["name"], role, content["labels"], expires_at=until)
         who = await self.keys.by_id(content["key"])
         if who is None:
             raise Unauthorized("The key of this session was removed: log in with another.")
-        return who
+        return replace(who, expires_at=content["expires_at"])
 
 
 def _content(who: Principal) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,6 +50,7 @@ class Principal:
         id: unique and stable; ``key:`` and the key's id, or ``jwt:`` and the token's subject.
         name: for people.
         labels: a stream is seen where it has all of them; none: every stream.
+        expires_at: when the token or session ends that the caller came with, Unix time in seconds.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Principal:
     role: Role
     labels: Mapping[str, str] = field(default_factory=dict)
     allowance: Allowance = Allowance()
+    expires_at: float = math.inf
 
     def sees(self, labels: Mapping[str, str]) -> bool:
         """Whether a stream with these labels is in scope."""

@@ -92,8 +92,8 @@ class WebTokens:
         self._tried_at = -MIN_REFRESH_S
         self._turn = asyncio.Lock()
 
-    async def holder(self, token: str) -> tuple[Principal, float]:
-        """Who holds the token, and until when it is good (Unix time, seconds). Raises Unauthorized."""
+    async def holder(self, token: str) -> Principal:
+        """Who holds the token. Raises Unauthorized."""
         try:
             head = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
@@ -115,7 +115,7 @@ class WebTokens:
             raise Unauthorized(
                 "The token does not hold: issuer, audience, algorithm or signature is another."
             ) from None
-        return read_claims(claims, config), float(claims["exp"])
+        return read_claims(claims, config)
 
     async def _key(self, kid: str) -> jwt.PyJWK:
         now = self._clock()
@@ -156,7 +156,7 @@ def read_claims(claims: Mapping[str, Any], config: JwtConfig) -> Principal:
         checked = KeySpec(name=str(claims["sub"])[:100], role=roles[-1], labels=labels)
     except ValidationError:
         raise Unauthorized("The token's subject or labels can't be used.") from None
-    return Principal(f"jwt:{checked.name}", checked.name, checked.role, checked.labels)
+    return Principal(f"jwt:{checked.name}", checked.name, checked.role, checked.labels, expires_at=float(claims["exp"]))
 
 
 def _at(claims: Mapping[str, Any], path: str) -> Any:

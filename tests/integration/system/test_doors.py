@@ -65,7 +65,7 @@ def test_nobody_enters_without_a_key(closed: Raysight) -> None:
         response = closed.api.get(path)
         assert (response.status_code, response.json()["code" if path != "/v2" else "error"] != "") == (401, True)
     assert closed.api.get("/healthz").json() == {"status": "ok"}
-    assert closed.api.get("/readyz").json() == {"status": "ready"}
+    wait_until(lambda: closed.api.get("/readyz").json() == {"status": "ready"})
 
 
 def test_a_key_for_one_site(closed: Raysight, admin: httpx.Client) -> None:

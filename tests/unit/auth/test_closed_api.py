@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from serve_app.api import own
 from serve_app.auth.keyring import LIFE_S, Keyring
 from serve_app.auth.roles import Role
 from tests.support.closed_api import ClosedApi, CountingStore, problem
@@ -155,43 +156,70 @@ def test_requests_of_a_key_are_counted(closed: ClosedApi) -> None:
     assert closed.call("GET", "/v1/streams", key).status_code == 200
 
 
+class View:
+    """A live view whose end the test decides on."""
+
+    def __init__(self, closed: ClosedApi, path: str, key: str) -> None:
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.Event()
+        scope = {
+            "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())],
+            "scheme": "http", "http_version": "1.1", "root_path": "", "server": ("localhost", 80),
+            "client": ("127.0.0.1", 1),
+        }  # fmt: skip
+        self.task = asyncio.create_task(closed.app(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status.set_result(message["status"])
+
+
 def test_open_views_of_a_key_are_counted(closed: ClosedApi, north: str) -> None:
     key = closed.key("viewer", quotas={"event_streams": 1})
 
     async def views() -> None:
-        opened: asyncio.Queue[int] = asyncio.Queue()
-        gone = asyncio.Event()
-
-        async def view(path: str) -> None:
-            scope = {
-                "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
-                "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())],
-                "scheme": "http", "http_version": "1.1", "root_path": "", "server": ("localhost", 80),
-                "client": ("127.0.0.1", 1),
-            }  # fmt: skip
-
-            async def receive() -> dict[str, Any]:
-                await gone.wait()
-                return {"type": "http.disconnect"}
-
-            async def send(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    opened.put_nowait(message["status"])
-
-            await closed.app(scope, receive, send)
-
         async with asyncio.timeout(10):
-            first = asyncio.create_task(view("/v1/streams/north-1/detections"))
-            assert await opened.get() == 200
-            await view("/v1/streams/north-1/live.mjpeg")
-            assert await opened.get() == 429
-            gone.set()
-            await first
-            await view("/v1/streams/north-1/live.mjpeg")
-            assert await opened.get() == 200
-        closed.app.state.viewers.close()
+            first = View(closed, "/v1/streams/north-1/detections", key)
+            assert await first.status == 200
+            assert await View(closed, "/v1/streams/north-1/live.mjpeg", key).status == 429
+            first.gone.set()
+            await first.task
+            second = View(closed, "/v1/streams/north-1/live.mjpeg", key)
+            assert await second.status == 200
+            second.gone.set()
+            await second.task
 
     closed.runner.run(views())
+
+
+@pytest.mark.parametrize("what", ["key", "labels"])
+@pytest.mark.parametrize("view", ["detections", "live.mjpeg"])
+def test_a_view_ends_when_it_would_be_refused(
+    closed: ClosedApi, north: str, monkeypatch: pytest.MonkeyPatch, what: str, view: str
+) -> None:
+    monkeypatch.setattr(own, "RECHECK_S", 0.01)
+    operator = closed.key("operator")
+
+    async def watched() -> None:
+        async with asyncio.timeout(10):
+            one = View(closed, f"/v1/streams/north-1/{view}", north)
+            other = View(closed, f"/v1/streams/north-1/{view}", operator)
+            assert (await one.status, await other.status) == (200, 200)
+            if what == "key":
+                await closed.keys.remove(north.split("_")[1])
+            else:
+                await closed.streams.patch("north-1", {"labels": SOUTH}, None)
+            await one.task
+            assert not other.task.done()
+            other.gone.set()
+            await other.task
+
+    closed.runner.run(watched())
 
 
 def logged_in(closed: ClosedApi, key: str, **request: Any) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def tokens(provider: Provider, clock: Clock) -> WebTokens:
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_token_names_its_bearer(tokens: WebTokens, name: str) -> None:
-    who, until = asyncio.run(tokens.holder(signed(name)))
-    assert (who.id, who.name, who.role, dict(who.labels), until) == ("jwt:ada", "ada", Role.OPERATOR, {}, FAR)
+    who = asyncio.run(tokens.holder(signed(name)))
+    assert (who.id, who.name, who.role, dict(who.labels), who.expires_at) == ("jwt:ada", "ada", Role.OPERATOR, {}, FAR)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_roles_and_labels_lie_where_the_provider_puts_them(provider: Provider, c
     config = CONFIG.model_copy(update={"roles_claim": "realm.roles", "labels_claim": "raysight"})
     tokens = WebTokens(config, clock, provider)
     north = {"raysight": {"site": "north"}}
-    who, _ = asyncio.run(tokens.holder(signed(realm={"roles": "viewer"}, **north)))
+    who = asyncio.run(tokens.holder(signed(realm={"roles": "viewer"}, **north)))
     assert (who.role, dict(who.labels)) == (Role.VIEWER, {"site": "north"})
-    who, _ = asyncio.run(tokens.holder(signed(realm={"roles": ["viewer", "admin"]}, **north)))
+    who = asyncio.run(tokens.holder(signed(realm={"roles": ["viewer", "admin"]}, **north)))
     assert (who.role, dict(who.labels)) == (Role.ADMIN, {})
     for labels in ({}, {"raysight": {}}, {"raysight": "site"}, {"raysight": {"site": 5}}):
         with pytest.raises(Unauthorized):
