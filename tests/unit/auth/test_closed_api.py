@@ -7,12 +7,13 @@ import json
 from http.cookies import SimpleCookie
 from typing import Any
 
+import httpx
 import pytest
 
 from serve_app.api import own
 from serve_app.auth.keyring import LIFE_S, Keyring
 from serve_app.auth.roles import Role
-from tests.support.closed_api import ClosedApi, CountingStore, problem
+from tests.support.closed_api import BASE, ClosedApi, CountingStore, problem
 
 NORTH = {"site": "north"}
 SOUTH = {"site": "south"}
@@ -143,6 +144,19 @@ def test_streams_of_a_key_are_counted(closed: ClosedApi, north: str) -> None:
     assert closed.put("north-2", key, labels=NORTH, paused=True).status_code == 200
     assert closed.call("DELETE", "/v1/streams/north-1", key).status_code == 204
     assert closed.put("north-3", key, labels=NORTH).status_code == 201
+
+
+def test_streams_that_come_at_once_are_counted(closed: ClosedApi) -> None:
+    key = closed.key("operator", quotas={"streams": 3})
+
+    async def made() -> list[int]:
+        transport, headers = httpx.ASGITransport(closed.app), {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers) as client:
+            body = {"source": {"url": "testsrc://"}}
+            answers = await asyncio.gather(*(client.post("/v1/streams", json=body) for _ in range(12)))
+            return [answer.status_code for answer in answers]
+
+    assert sorted(closed.runner.run(made())) == [201] * 3 + [429] * 9
 
 
 def test_requests_of_a_key_are_counted(closed: ClosedApi) -> None:

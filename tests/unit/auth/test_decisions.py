@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from deployments.streams.spec import StreamSpec
 from deployments.supervisor.registry import StreamRegistry
+from engines.errors import EngineError
+from serve_app.auth.config import SECRET_VARIABLE, session_secret
 from serve_app.auth.errors import QuotaExceeded
 from serve_app.auth.listening import OpenDoors, require_closed_or_local
 from serve_app.auth.quota import Bucket, OpenViews, RequestMeter, capacity, take
@@ -155,3 +157,11 @@ def test_open_doors_are_refused_elsewhere(host: str | None) -> None:
 def test_open_grpc_is_refused() -> None:
     with pytest.raises(OpenDoors, match="Set `auth: keys`"):
         require_closed_or_local("off", "127.0.0.1", "anywhere")
+
+
+def test_what_signs_sessions() -> None:
+    assert session_secret({SECRET_VARIABLE: "s" * 32}, 3) == b"s" * 32
+    assert session_secret({}, 1) != session_secret({}, 1)
+    for environment, replicas in (({}, 2), ({SECRET_VARIABLE: "short"}, 1)):
+        with pytest.raises(EngineError, match="openssl rand -hex 32"):
+            session_secret(environment, replicas)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import ValidationError
 
 from serve_app.auth.config import AuthArgs
+from serve_app.auth.doors import Credentials
 from serve_app.auth.errors import Unauthorized
 from serve_app.auth.roles import Role
 from serve_app.auth.web_tokens import MIN_REFRESH_S, REFRESH_S, JwtConfig, WebTokens
@@ -203,5 +204,8 @@ def test_a_session_is_no_longer_than_its_token(api: ClosedApi) -> None:
     assert "Max-Age=600" in answer.headers["set-cookie"]
     cookies = {"raysight_session": answer.headers["set-cookie"].partition("=")[2].partition(";")[0]}
     assert api.call("GET", "/v1/streams", cookies=cookies).status_code == 200
+    who = api.runner.run(api.doors.admit(Credentials(cookie=cookies["raysight_session"], changes=False), Role.VIEWER))
+    assert api.runner.run(api.doors.still_holds(who))
     api.clock.now = FAR
+    assert not api.runner.run(api.doors.still_holds(who))
     problem(api.call("GET", "/v1/streams", cookies=cookies), 401, "unauthorized")
