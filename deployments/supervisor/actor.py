@@ -20,6 +20,7 @@ from deployments.errors import (
     StoreAway,
     StreamError,
     StreamErrorCode,
+    StreamNotFound,
     SupervisorUnavailable,
 )
 from deployments.models.actor import declared_models
@@ -288,7 +289,10 @@ class Supervisor:
             self._wait(stream_id, planned.notes[0])
             return
         self._waiting.pop(stream_id, None)
-        kept = await self._book.begin(stream_id, planned.grant, self._past.seen(stream_id))
+        try:
+            kept = await self._book.begin(stream_id, planned.grant, self._past.seen(stream_id))
+        except StreamNotFound:
+            return  # it was deleted meanwhile
         memory = self._config.stream_memory_mb * 1024**2
         create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
         numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from deployments.code import code_version
 from deployments.errors import StreamNotFound, SupervisorUnavailable
 from deployments.names import NAMESPACE, SUPERVISOR
-from deployments.store.opening import refuse_nodes
+from deployments.store.opening import open_store, refuse_nodes
 from deployments.streams.actor import actor_name
 from deployments.streams.policy import UrlPolicy
 from deployments.supervisor.actor import Supervisor
@@ -25,8 +26,10 @@ REPLACE_TIMEOUT_S = 10.0
 def get_supervisor(config: SupervisorConfig, policy: UrlPolicy, store: str) -> ActorHandle[Any]:
     """The cluster's supervisor, started where there is none yet, replaced where it runs other code or another store.
 
-    Streams run on meanwhile. Raises StoreAway where the store can't serve a cluster of that many nodes.
+    Streams run on meanwhile. Raises StoreAway where the store's URL or a key can't be used, or not in a cluster of that
+    many nodes.
     """
+    open_store(store, os.environ).close()
     refuse_nodes(store, sum(node["Alive"] for node in ray.nodes()))  # type: ignore[no-untyped-call]
     deadline = time.monotonic() + REPLACE_TIMEOUT_S
     while time.monotonic() < deadline:

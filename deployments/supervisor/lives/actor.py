@@ -59,10 +59,15 @@ class Life:
     started: float
     report: Report | None = None
     alive: bool = True
-    stopping: bool = False
+    ending: asyncio.Task[None] | None = None
     found: bool = False
     foreign: bool = False
     poll: asyncio.Task[None] | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self.ending is not None
 
     @property
     def key(self) -> str:
@@ -176,16 +181,17 @@ class Lives:
             life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
 
     async def end(self, life: Life, epoch: int) -> None:
-        """Return once an actor has ended, `DELETE_TIMEOUT_S` later at most."""
-        if life.stopping:
-            return
-        life.stopping = True
+        """Return once an actor has ended, `DELETE_TIMEOUT_S` later at most, whoever asked for it first."""
+        if life.ending is None:
+            life.ending = asyncio.get_running_loop().create_task(self._end(life, epoch))
+        await asyncio.shield(life.ending)
+
+    async def _end(self, life: Life, epoch: int) -> None:
         timeout_s = DELETE_TIMEOUT_S if life.report is not None else UNSEEN_DELETE_TIMEOUT_S
         try:
             await asyncio.wait_for(life.actor.stop.remote(epoch), timeout_s)
         except Fenced:
-            self.fenced = True
-            life.stopping = False
+            self.fenced = True  # it is another's now
             return
         except (TimeoutError, RayError, *_NOT_UNDERSTOOD):
             logger.warning("stream %s did not stop within %g s: its actor is killed", life.stream_id, timeout_s)

@@ -86,6 +86,7 @@ def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer) -> None
         assert raysight.view("clip")["spec"]["labels"] == {"site": "north"}
         assert raysight.view("camera")["spec"]["detect"]["confidence"] == 0.5
         assert raysight.status("camera")["generation"] == 2
+        another_store_is_deployed_and_the_first_one_again(site, raysight)
 
 
 def the_store_goes_away_and_comes_back(site: Site, raysight: Raysight) -> None:
@@ -101,7 +102,7 @@ def the_store_goes_away_and_comes_back(site: Site, raysight: Raysight) -> None:
     raysight.wait("clip", lambda s: s["state"] == "online" and s["frames"]["inferred"] > inferred + 10)
     site.redis.start()
     wait_until(lambda: raysight.api.patch("/v1/streams/clip", json={"priority": 1}).status_code == 200, 10)
-    assert [item["spec"]["id"] for item in raysight.api.get("/v1/streams").json()["items"]] == ["camera", "clip"]
+    assert ids(raysight) == ["camera", "clip"]
 
 
 def another_supervisor_takes_over(site: Site, raysight: Raysight) -> None:
@@ -116,3 +117,26 @@ def another_supervisor_takes_over(site: Site, raysight: Raysight) -> None:
         ended_at = time.time()
         assert next(event for event in events if event["captured_at"] > ended_at)  # it runs on, and is still watched
     assert raysight.processes("ray::Supervisor") == []
+
+
+def another_store_is_deployed_and_the_first_one_again(site: Site, raysight: Raysight) -> None:
+    """The supervisor is replaced; actors that the other store knows nothing of are found and ended."""
+    epoch = raysight.status("clip")["epoch"]
+    deploy(site, raysight, f"{site.redis.url}?prefix=other", [])
+    deploy(site, raysight, site.redis.url, ["camera", "clip"])
+    raysight.wait("clip", lambda s: s["state"] == "online" and s["epoch"] > epoch)
+
+
+def deploy(site: Site, raysight: Raysight, url: str, listed: list[str]) -> None:
+    """Return once the store at ``url`` is used, and just its streams have actors."""
+    config = yaml.safe_load(site.config.read_text())
+    config["applications"][1]["args"]["store"] = url
+    raysight.cluster.deploy(config)
+    wait_until(lambda: ids(raysight) == listed, 30)
+    wait_until(lambda: len(raysight.processes("ray::StreamActor")) == len(listed), 30)
+
+
+def ids(raysight: Raysight) -> list[str] | None:
+    """Of all streams; None while the supervisor is away."""
+    answer = raysight.api.get("/v1/streams")
+    return [item["spec"]["id"] for item in answer.json()["items"]] if answer.status_code == 200 else None
