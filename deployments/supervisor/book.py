@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from deployments.errors import SpecConflict, StoreAway, StreamNotFound, SupervisorUnavailable
 from deployments.store.protocol import Conflict, Fenced, Guard, Store
@@ -24,7 +25,7 @@ STREAM, SUPERVISOR = "stream", "supervisor"
 """Kinds of records."""
 
 EPOCH = "epoch"
-"""Key of the record whose version is the epoch of the supervisor that wrote it."""
+"""Key of the record that each supervisor changes when it takes over: the others write under its version no more."""
 
 SEQUENCE_BLOCK = 1_000_000
 """Numbers of frames that are reserved at a time; more are when half of them are used. At 60 frames a second a stream
@@ -36,15 +37,35 @@ TURN_TIMEOUT_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-def take_over(store: Store, owner: Mapping[str, Any]) -> int:
-    """Begin a new epoch, which ends all before it; ``owner`` is noted for people. Raises StoreAway."""
-    value = json.dumps(dict(owner)).encode()
+class Reign(NamedTuple):
+    """What a supervisor holds once it has taken over.
+
+    Attributes:
+        epoch: above that of every supervisor before it, also where the store is a new one: it counts milliseconds.
+        guard: true in the store until another takes over.
+    """
+
+    epoch: int
+    guard: Guard
+
+
+def take_over(store: Store, owner: Mapping[str, Any], now: float | None = None) -> Reign:
+    """Begin a new epoch, which ends all before it; ``owner`` is noted for people. Raises StoreAway.
+
+    Args:
+        now: Unix time, seconds. A clock that was set back is no harm while the store is the same.
+    """
+    clock = int((time.time() if now is None else now) * 1000)
     while True:
         found = store.get(SUPERVISOR, EPOCH)
+        last = json.loads(found.value)["epoch"] if found is not None else 0
+        epoch = max(clock, last + 1)
+        value = json.dumps({**owner, "epoch": epoch}).encode()
         try:
-            return store.put(SUPERVISOR, EPOCH, value, found.version if found is not None else 0)
+            version = store.put(SUPERVISOR, EPOCH, value, found.version if found is not None else 0)
         except Conflict:
             continue
+        return Reign(epoch, Guard(SUPERVISOR, EPOCH, version))
 
 
 class StreamBook:
@@ -58,15 +79,15 @@ class StreamBook:
         self._store = store
         self._kept: dict[str, Kept] = {}
         self._turn = asyncio.Lock()
-        self._guard = Guard(SUPERVISOR, EPOCH, 0)
+        self._reign = Reign(0, Guard(SUPERVISOR, EPOCH, 0))
         self._unsure: set[str] = set()
         self.fenced = False
 
     async def open(self, owner: Mapping[str, Any]) -> None:
         """Take over and read everything. Raises StoreAway."""
-        epoch = await asyncio.to_thread(take_over, self._store, owner)
+        reign = await asyncio.to_thread(take_over, self._store, owner)
         records = await asyncio.to_thread(self._store.all, STREAM)
-        self._guard = Guard(SUPERVISOR, EPOCH, epoch)
+        self._reign = reign
         self._kept.clear()
         for stream_id, record in records.items():
             try:
@@ -77,7 +98,7 @@ class StreamBook:
     @property
     def epoch(self) -> int:
         """Of this supervisor; the highest there ever was, until `fenced`."""
-        return self._guard.version
+        return self._reign.epoch
 
     def __iter__(self) -> Iterator[Entry]:
         return iter([kept.entry for kept in self._kept.values()])
@@ -134,7 +155,7 @@ class StreamBook:
         """Raises StreamNotFound, SpecConflict."""
         async with self._change():
             self._registry().remove(stream_id, if_generation)
-            await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._guard)
+            await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._reign.guard)
             del self._kept[stream_id]
 
     async def begin(self, stream_id: str, grant: Grant, seen: int) -> Kept:
@@ -171,7 +192,7 @@ class StreamBook:
                 if kept is not None:
                     await self._write(kept)
                 else:
-                    await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._guard)
+                    await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._reign.guard)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -186,7 +207,7 @@ class StreamBook:
 
     async def _write(self, kept: Kept) -> None:
         stream_id = kept.entry.spec.id
-        await self._stored(stream_id, self._store.put, STREAM, stream_id, pack(kept), None, self._guard)
+        await self._stored(stream_id, self._store.put, STREAM, stream_id, pack(kept), None, self._reign.guard)
         self._kept[stream_id] = kept
 
     async def _stored(self, stream_id: str, change: Callable[..., Any], *args: Any) -> None:

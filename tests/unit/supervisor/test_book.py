@@ -18,7 +18,7 @@ from deployments.store.sqlite import SqliteStore
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.spec import StreamSpec
 from deployments.supervisor import book as book_module
-from deployments.supervisor.book import SEQUENCE_BLOCK, STREAM, StreamBook
+from deployments.supervisor.book import SEQUENCE_BLOCK, STREAM, StreamBook, take_over
 from deployments.supervisor.records import Kept, pack, unpack
 from deployments.supervisor.registry import Entry
 
@@ -137,6 +137,14 @@ def test_who_was_replaced_writes_nothing_any_more(store: Failing) -> None:
     assert old.fenced
     assert not new.fenced
     assert store.all(STREAM) == before
+
+
+def test_an_epoch_is_above_all_before_it_also_in_another_store_or_by_a_clock_that_was_set_back(
+    store: Failing, tmp_path: Path
+) -> None:
+    epochs = [take_over(store, {}, now).epoch for now in (1000.0, 2000.0, 500.0, 500.0)]
+    assert epochs == sorted(set(epochs))
+    assert take_over(Failing(tmp_path / "new.db"), {}, 2001.0).epoch > epochs[-1]
 
 
 @settings(max_examples=30, deadline=None)
