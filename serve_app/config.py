@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deployments.store.opening import sqlite_url
 from deployments.streams.media.clips import CLIPS
 from deployments.streams.policy import UrlPolicy
 from deployments.supervisor.config import SupervisorConfig
+from serve_app.auth.config import AuthArgs
 
 
-class AppArgs(BaseModel):
-    """What `serve_app.app.build_app` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class AppArgs(AuthArgs):
+    """What `serve_app.app.build_app` takes; who may call is in `serve_app.auth.config`."""
 
     media_root: Path = Field(default=CLIPS, description="`file:` sources are looked for under this folder only.")
     output_root: Path = Field(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,15 +21,17 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.grpc_util import RayServegRPCContext
 
 from deployments.detector.port import DetectReply, DetectRequest
 from deployments.detector.scheduler import WAITING_DIRECT
-from deployments.errors import DetectorUnavailable, ModelNotFound, StreamNotFound, SupervisorUnavailable
+from deployments.errors import DetectorUnavailable, ModelNotFound, StoreAway, StreamNotFound, SupervisorUnavailable
 from deployments.models.folders import package_folder
 from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL, DEPLOYMENT, application_of
+from deployments.store.opening import open_store
 from deployments.streams.events import EventBatch
 from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
@@ -39,8 +44,14 @@ from serve_app.api.application import create_api
 from serve_app.api.places import Places
 from serve_app.api.ports import DetectResult, NodeLoad
 from serve_app.api.v2.rpc import InferenceRpc
+from serve_app.auth.audit import AuditLog
+from serve_app.auth.config import close_doors
+from serve_app.auth.doors import Doors
+from serve_app.auth.listening import require_closed_or_local
 from serve_app.config import AppArgs
 from serve_app.loads import node_loads
+
+logger = logging.getLogger(__name__)
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
@@ -94,11 +105,17 @@ class Ingress:
 
     @cached_property
     def _rpc(self) -> InferenceRpc:
-        return InferenceRpc(self.app.state.ports.inference, from_anywhere=self._from_anywhere)
+        state = self.app.state
+        return InferenceRpc(state.ports.inference, from_anywhere=self._from_anywhere, doors=state.doors)
 
 
 def build_api(args: AppArgs) -> FastAPI:
-    """The API over the cluster's actors; runs in the replica."""
+    """The API over the cluster's actors; runs in the replica. Raises EngineError where its doors can't be as wanted."""
+    refuse_open_doors(args)
+    store = open_store(args.store_url, os.environ)
+    doors = close_doors(args, store, args.num_replicas)
+    if doors is not None:
+        _show_first_key(doors)
     policy = args.policy()
     policy.output_root.mkdir(parents=True, exist_ok=True)
     streams = ClusterStreams(args, policy)
@@ -108,7 +125,26 @@ def build_api(args: AppArgs) -> FastAPI:
         SandboxMedia(policy),
         version=version("raysight"),
         allowed_hosts=args.allowed_hosts,
+        doors=doors,
+        audit=AuditLog(store, args.audit_limit, time.time),
     )
+
+
+def refuse_open_doors(args: AppArgs) -> None:
+    """Raises OpenDoors where others than this machine could call an API that asks nobody; Serve is there by then."""
+    # The only place that has what Serve listens on: its public status has ports of proxies, not their host.
+    client = _get_global_client()
+    require_closed_or_local(args.auth, client.http_config.host if client is not None else None, args.grpc_from)
+
+
+def _show_first_key(doors: Doors) -> None:
+    try:
+        made = doors.keys.bootstrap()
+    except StoreAway as error:
+        logger.warning("whether there is an admin's key is not known: %s", error)
+        return
+    if made is not None:
+        print(f"the first admin key, shown this once: {made.key}", file=sys.stderr, flush=True)
 
 
 class ClusterStreams:

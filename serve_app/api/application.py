@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 
-from serve_app.api import detect, fleet, inference_v2, live, models, streams, system
+from serve_app.api import access, detect, fleet, inference_v2, live, models, streams, system
 from serve_app.api.dependencies import Ports
+from serve_app.api.doors import Doorkeeper
 from serve_app.api.openapi import describe
+from serve_app.api.own import OwnPorts
 from serve_app.api.pages import pages_router
 from serve_app.api.ports import Detector, Media, Streams
 from serve_app.api.problems import UnexpectedErrors, add_handlers
 from serve_app.api.security import LOOPBACK_HOSTS, Guard
 from serve_app.api.v2.inference import Inference
 from serve_app.api.viewers import Viewers
+from serve_app.auth.audit import AuditLog
+from serve_app.auth.doors import Doors
 
 VIEWER_LIMIT = 500
 
@@ -30,6 +35,7 @@ _TAGS = [
     {"name": "live", "description": "What streams see."},
     {"name": "detection", "description": "Looking at something once."},
     {"name": "inference protocol", "description": "The Open Inference Protocol, version 2."},
+    {"name": "access", "description": "Keys, sessions of browsers, the audit log."},
     {"name": "system", "description": "Models, capacity, health."},
 ]
 
@@ -44,7 +50,7 @@ class _Api(FastAPI):
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    app.state.ports.viewers.close()
+    app.state.viewers.close()
 
 
 def create_api(
@@ -55,6 +61,8 @@ def create_api(
     version: str,
     allowed_hosts: Collection[str] | None = LOOPBACK_HOSTS,
     viewer_limit: int = VIEWER_LIMIT,
+    doors: Doors | None = None,
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """The application that any ASGI server can run.
 
@@ -63,6 +71,8 @@ def create_api(
         allowed_hosts: names by which the server may be called, without a port; None for any, which is safe only
             where a proxy in front checks them or the server is meant to be reached from everywhere.
         viewer_limit: clients that follow detections or video at once, in this process.
+        doors: who is let in; None lets anybody do everything, which is safe only on the loopback.
+        audit: where changes are written down; None: in the process's log.
     """
     app = _Api(
         title="raysight",
@@ -75,11 +85,17 @@ def create_api(
         lifespan=_lifespan,
     )
     inference = Inference(detector, media, version)
-    app.state.ports = Ports(streams_port, detector, media, Viewers(streams_port, viewer_limit), inference)
-    parts = (streams, fleet, live, detect, inference_v2, models, system)
+    viewers = Viewers(streams_port, viewer_limit)
+    written = audit or AuditLog(None, 1, time.time)
+    app.state.ports = Ports(streams_port, detector, media, viewers, inference, written)
+    app.state.viewers = viewers
+    app.state.doors = doors
+    app.state.own = OwnPorts(app.state.ports, viewers, doors)
+    parts = (streams, fleet, live, detect, inference_v2, models, access, system)
     for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)
     add_handlers(app)
+    app.add_middleware(Doorkeeper, doors=doors)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Guard, allowed_hosts=allowed_hosts)
     return app

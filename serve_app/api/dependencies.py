@@ -9,27 +9,35 @@ from fastapi import Depends, Header, Path, Query
 from starlette.requests import Request
 
 from deployments.streams.spec import ModelName, StreamId
-from serve_app.api.ports import Detector, Media, Streams
+from serve_app.api.ports import Detector, LiveViews, Media, Streams
 from serve_app.api.v2.inference import Inference
-from serve_app.api.viewers import Viewers
+from serve_app.auth.audit import AuditLog
+from serve_app.auth.roles import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything that routes work with; held as ``app.state.ports``."""
+    """Everything that routes work with, as whoever calls may use it."""
 
     streams: Streams
     detector: Detector
     media: Media
-    viewers: Viewers
+    viewers: LiveViews
     inference: Inference
+    audit: AuditLog
+
+
+def _principal(request: Request) -> Principal:
+    who: Principal = request.state.principal
+    return who
 
 
 def _ports(request: Request) -> Ports:
-    ports: Ports = request.app.state.ports
+    ports: Ports = request.app.state.own.of(_principal(request))
     return ports
 
 
+UsePrincipal = Annotated[Principal, Depends(_principal)]
 UsePorts = Annotated[Ports, Depends(_ports)]
 StreamIdInPath = Annotated[
     StreamId,

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from deployments.errors import ModelNotFound
 from serve_app.api.body import read_object, validated
-from serve_app.api.dependencies import ModelInPath, UsePorts
+from serve_app.api.dependencies import ModelInPath, UsePorts, UsePrincipal
 from serve_app.api.openapi import MODEL_EXAMPLE, json_body, problems
 from serve_app.api.schemas import Model, ModelList, ModelSwap
 
@@ -38,11 +38,13 @@ async def get_model(ports: UsePorts, name: ModelInPath) -> Model:
     responses=problems(400, 403, 404, 409, 413, 415, 422, 503),
     openapi_extra=json_body("ModelSwap", MODEL_EXAMPLE),
 )
-async def put_model(ports: UsePorts, request: Request, name: ModelInPath) -> Model:
+async def put_model(ports: UsePorts, who: UsePrincipal, request: Request, name: ModelInPath) -> Model:
     """Have a model run another package while its streams go on; answers once all replicas do.
 
     Each replica loads it beside the old one and tries it; only when all could do they switch. A package that one of
     them can't use changes nothing. Both need room in memory for that while.
     """
     wanted = validated(ModelSwap, await read_object(request))
-    return Model.of(await ports.detector.swap(name, wanted.package))
+    swapped = Model.of(await ports.detector.swap(name, wanted.package))
+    await ports.audit.add(who, "model.swap", name)
+    return swapped

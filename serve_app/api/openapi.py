@@ -9,19 +9,24 @@ from fastapi.openapi.utils import get_openapi
 
 from deployments.streams.spec import SourceSpec, StreamSpec
 from serve_app.api.problems import MEDIA_TYPE, Problem
-from serve_app.api.schemas import ModelSwap
+from serve_app.api.schemas import Login, ModelSwap
+from serve_app.auth.records import KeySpec
+from serve_app.auth.routes import needed
+from serve_app.auth.session import COOKIE
 
 _REF = "#/components/schemas/{model}"
 _MEANINGS = {
     400: "The body is not JSON, or a header can't be read.",
-    403: "The address or folder is not allowed.",
-    404: "There is no stream or model of this name.",
+    401: "Nobody known: send a key or token.",
+    403: "The address or folder is not allowed, or the role or the labels of the key don't allow this.",
+    404: "There is no stream, model or key of this name.",
     406: "The client does not accept what this answers with.",
-    409: "The id is taken, or a swap is under way.",
+    409: "The id is taken, a swap is under way, or there are no keys since nobody is asked.",
     412: "The stream changed meanwhile: read it again.",
     413: "The body is too large.",
     415: "The body's media type is not supported.",
     422: "A field can't be used; `errors` names it.",
+    429: "More than the key allows; try again after `Retry-After` seconds.",
     502: "The source can't be opened now; trying again can help.",
     503: "What is asked for is not there now; try again after `Retry-After` seconds.",
 }
@@ -33,6 +38,8 @@ _SOURCE = {"url": "rtsp://user:pass@10.0.0.7/ch1"}
 STREAM_EXAMPLE: dict[str, Any] = {"source": _SOURCE, "labels": {"site": "north"}}
 PATCH_EXAMPLE: dict[str, Any] = {"paused": True, "detect": {"confidence": 0.5}}
 MODEL_EXAMPLE: dict[str, Any] = {"package": "street-2"}
+KEY_EXAMPLE: dict[str, Any] = {"name": "gatehouse", "role": "viewer", "labels": {"site": "north"}}
+LOGIN_EXAMPLE: dict[str, Any] = {"key": "rsk_..."}
 PROBE_EXAMPLE: dict[str, Any] = _SOURCE
 
 Responses = dict[int | str, dict[str, Any]]
@@ -85,9 +92,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (SourceSpec, StreamSpec, Problem, ModelSwap):
+    for model in (SourceSpec, StreamSpec, Problem, ModelSwap, KeySpec, Login):
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
-        name = model.__name__ if model in (Problem, ModelSwap) else f"{model.__name__}Input"
+        name = f"{model.__name__}Input" if model in (SourceSpec, StreamSpec) else model.__name__
         schemas.update({key: value for key, value in schema.pop("$defs", {}).items() if key not in schemas})
         schemas[name] = schema
     schemas["InferenceError"] = {
@@ -101,7 +108,32 @@ def describe(app: FastAPI) -> dict[str, Any]:
         if path.startswith("/v2"):
             for call in calls.values():
                 call["responses"].pop("422", None)  # FastAPI adds it to every route with a parameter
+    _with_doors(document)
     return _with_bodies(document, schemas)
+
+
+def _with_doors(document: dict[str, Any]) -> None:
+    """What each call asks for of its caller, and how it turns others away, where the doors are closed."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key, `rsk_...`, or a JWT."},
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": COOKIE,
+            "description": "Of a browser that has logged in; changes send `X-CSRF-Token` as well.",
+        },
+    }
+    for path, calls in document["paths"].items():
+        errors = inference_errors if path.startswith("/v2") else problems
+        for method, call in calls.items():
+            role = needed(method.upper(), path)
+            if role is None:
+                call["security"] = []
+                continue
+            call["security"] = [{"bearer": []}, {"session": []}]
+            call["description"] = f"{call['description']}\n\nRole: {role}."
+            for status, response in errors(401, 403, 429, 503).items():
+                call["responses"].setdefault(str(status), response)
 
 
 def _with_bodies(document: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:

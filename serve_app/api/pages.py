@@ -12,11 +12,13 @@ from starlette.responses import Response
 _PAGES = {
     "/": ("index.html", "text/html"),
     "/docs": ("docs.html", "text/html"),
+    "/login": ("login.html", "text/html"),
     "/web/app.css": ("app.css", "text/css"),
     "/web/app.js": ("app.js", "text/javascript"),
     "/web/card.js": ("card.js", "text/javascript"),
     "/web/client.js": ("client.js", "text/javascript"),
     "/web/docs.js": ("docs.js", "text/javascript"),
+    "/web/login.js": ("login.js", "text/javascript"),
 }
 
 
@@ -35,6 +37,13 @@ class _Page:
         if request.headers.get("if-none-match") == self._headers["ETag"]:
             return Response(status_code=304, headers=self._headers)
         return Response(self._content, media_type=self._media_type, headers=self._headers)
+
+
+def login_page() -> Response:
+    """The login page in place of another, which the browser loads again once it is logged in."""
+    content = files("serve_app.web").joinpath("login.html").read_bytes()
+    headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"}
+    return Response(content, 401, headers, media_type="text/html")
 
 
 def pages_router() -> APIRouter:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL
@@ -128,6 +129,18 @@ class Streams(Protocol):
 
         Raises StreamNotFound once the stream is deleted.
         """
+        ...
+
+
+class LiveViews(Protocol):
+    """Live views of streams for many clients."""
+
+    async def detections(self, stream_id: str, after: int | None) -> Response:
+        """Detections as server-sent events, from the one after ``after`` or from now on. Raises StreamNotFound."""
+        ...
+
+    async def pictures(self, stream_id: str, fps: float) -> Response:
+        """Annotated pictures, at most ``fps`` a second. Raises StreamNotFound."""
         ...
 
 

@@ -42,6 +42,7 @@ from deployments.errors import (
     SwapInProgress,
 )
 from deployments.streams.urls import redact
+from serve_app.auth.errors import Forbidden, KeyNotFound, QuotaExceeded, Unauthorized
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ PRECONDITION_FAILED = Kind(412, "precondition_failed", "The stream changed meanw
 BODY_TOO_LARGE = Kind(413, "body_too_large", "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported_media_type", "The body's type is not supported")
 WRONG_HOST = Kind(421, "wrong_host", "Not a name of this server")
+DOORS_OPEN = Kind(409, "doors_open", "Nobody is asked for a key")
 NO_PICTURE = Kind(503, "no_picture", "There is no picture yet")
 TOO_MANY_VIEWERS = Kind(503, "too_many_viewers", "Too many viewers")
 
@@ -112,6 +114,14 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     SupervisorUnavailable: Kind(503, "supervisor_unavailable", "Streams can't be changed or listed now"),
 }
 """Status and code of each error that the ports raise; `StreamError` has its own, see `source_kind`."""
+
+_OF_CALLERS: Mapping[type[RaysightError], Kind] = {
+    Unauthorized: Kind(401, "unauthorized", "Nobody known"),
+    Forbidden: Kind(403, "forbidden", "Not allowed"),
+    QuotaExceeded: Kind(429, "quota_exceeded", "More than the key allows"),
+    KeyNotFound: Kind(404, "key_not_found", "No such key"),
+}
+"""The same of `serve_app.auth`."""
 
 _BY_STATUS: Mapping[int, Kind] = {
     404: Kind(404, "route_not_found", "No such path"),
@@ -149,6 +159,26 @@ def source_kind(error: StreamError) -> Kind:
     if error.code is StreamErrorCode.FORBIDDEN_ADDRESS:
         return FORBIDDEN_ADDRESS
     return Kind(502 if error.retryable else 422, error.code.value, "The source can't be opened")
+
+
+def refusal_of(error: RaysightError) -> Refused:
+    """What a client is told of an error; raises it where nobody foresaw it."""
+    if isinstance(error, StreamError):
+        return Refused(source_kind(error), str(error))
+    kind = next((kind for raised, kind in {**RAISED, **_OF_CALLERS}.items() if isinstance(error, raised)), None)
+    if kind is None:
+        raise error
+    fields = (
+        [FieldProblem(field=_shown(error.field), message=_shown(error.message))]
+        if isinstance(error, InvalidSpec)
+        else []
+    )
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, QuotaExceeded):
+        headers["Retry-After"] = str(error.retry_after_s)
+    return Refused(kind, str(error) or kind.title, fields, headers)
 
 
 def field_refused(field: str, message: str) -> Refused:
@@ -219,17 +249,8 @@ async def _on_refused(request: Request, error: Exception) -> Response:
 
 
 async def _on_raysight_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, StreamError):
-        return problem_response(request.scope, Refused(source_kind(error), str(error)))
-    kind = next((kind for raised, kind in RAISED.items() if isinstance(error, raised)), None)
-    if kind is None:
-        raise error
-    fields = (
-        [FieldProblem(field=_shown(error.field), message=_shown(error.message))]
-        if isinstance(error, InvalidSpec)
-        else []
-    )
-    return problem_response(request.scope, Refused(kind, str(error) or kind.title, fields))
+    assert isinstance(error, RaysightError)
+    return problem_response(request.scope, refusal_of(error))
 
 
 async def _on_invalid_parameter(request: Request, error: Exception) -> Response:

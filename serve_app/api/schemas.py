@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.models.versions import ModelState
 from deployments.streams.spec import StreamView
+from serve_app.auth.records import AuditEntry, KeyView
 
 
 class _Answer(BaseModel):
@@ -85,6 +86,27 @@ class ModelSwap(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     package: str = Field(min_length=1, max_length=1000, description="Folder of the package below the models root.")
+
+
+class KeyList(_Answer):
+    """All keys, oldest first."""
+
+    items: tuple[KeyView, ...]
+
+
+class AuditPage(_Answer):
+    """A part of the audit log, newest first."""
+
+    items: tuple[AuditEntry, ...]
+    next_cursor: int | None = Field(description="Pass it as `cursor` for older ones; null on the last part.")
+
+
+class Login(BaseModel):
+    """What a browser logs in with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str = Field(min_length=1, max_length=8192, description="A key, or a JWT where those are taken.")
 
 
 class ModelList(_Answer):

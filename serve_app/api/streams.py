@@ -71,7 +71,7 @@ async def create_stream(ports: UsePorts, request: Request, response: Response) -
     "/{id}",
     summary="Create or replace a stream",
     operation_id="putStream",
-    responses={201: {"model": StreamView, "description": "Created"}, **problems(400, 403, 412, 413, 415, 422)},
+    responses={201: {"model": StreamView, "description": "Created"}, **problems(400, 403, 409, 412, 413, 415, 422)},
     openapi_extra=json_body("StreamBody", STREAM_EXAMPLE),
 )
 async def put_stream(

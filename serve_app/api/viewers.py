@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -61,21 +61,33 @@ class LiveResponse(StreamingResponse):
             content, media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
         self._content = content
-        self._closed = closed
+        self._closed = [closed]
+        self._over: list[Callable[[], Awaitable[None]]] = []
+
+    def end_after(self, over: Callable[[], Awaitable[None]]) -> None:
+        """End the response once this returns, for whatever reason."""
+        self._over.append(over)
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """Have this called too, once the response has ended."""
+        self._closed.append(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def until_gone() -> None:
-            await self.listen_for_disconnect(receive)
+        async def until(over: Callable[[], Awaitable[None]]) -> None:
+            await over()
             group.cancel_scope.cancel()
 
+        ends: list[Callable[[], Awaitable[None]]] = [partial(self.listen_for_disconnect, receive), *self._over]
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(until_gone)
+                for over in ends:
+                    group.start_soon(until, over)
                 with contextlib.suppress(OSError):
                     await self.stream_response(send)
                 group.cancel_scope.cancel()
         finally:
-            self._closed()
+            for call in self._closed:
+                call()
             with anyio.CancelScope(shield=True):
                 await self._content.aclose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -59,7 +60,10 @@ def load_test(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw latency against concurrency, as PNG.")
     ] = None,
 ) -> None:
-    """Measure a running server with closed loops over the inference protocol, and say which streams fit."""
+    """Measure a running server with closed loops over the inference protocol, and say which streams fit.
+
+    Where the server asks for a key, RAYSIGHT_KEY holds one of an operator.
+    """
     try:
         plan = Plan(url, grpc, model, read_concurrency(concurrency), seconds_each, _read(image))
         _require_writable(as_json, plot)
@@ -84,12 +88,13 @@ async def _measure(plan: Plan) -> tuple[list[Level], str, str]:
     from serve_app.load_test.targets import GrpcTarget, HttpTarget, image_tensor
 
     levels: list[Level] = []
+    key = os.environ.get("RAYSIGHT_KEY") or None  # no option: the results quote the command line
     tensor: Tensor | None = None if plan.image is None else image_tensor(plan.image)
     async with AsyncExitStack() as stack:
-        targets: list[Target] = [HttpTarget(plan.url, plan.model)]
+        targets: list[Target] = [HttpTarget(plan.url, plan.model, key)]
         stack.push_async_callback(targets[0].close)
         if plan.grpc is not None:
-            targets.append(GrpcTarget(plan.grpc, plan.model))
+            targets.append(GrpcTarget(plan.grpc, plan.model, key))
             stack.push_async_callback(targets[1].close)
         names = [(await target.facts()).name for target in targets]
         with Utilisation(None) as busy:

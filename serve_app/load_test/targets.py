@@ -87,13 +87,13 @@ class HttpTarget(Target):
 
     over = "http"
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, key: str | None = None) -> None:
         self._base = _base(url)
         self._model = f"{self._base}/v2/models/{quote(model, safe='')}"
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-            headers={"Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity", **({} if key is None else {"Authorization": f"Bearer {key}"})},
         )
         self._body = b""
         self._headers: dict[str, str] = {}
@@ -142,7 +142,7 @@ class GrpcTarget(Target):
 
     over = "grpc"
 
-    def __init__(self, address: str, model: str) -> None:
+    def __init__(self, address: str, model: str, key: str | None = None) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 1 <= int(port) <= 65535 or "/" in host:
             raise LoadTestError(f"--grpc {address!r} is no HOST:PORT")
@@ -156,12 +156,13 @@ class GrpcTarget(Target):
         self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CHANNELS)]
         self._next = cycle([channel.unary_unary(f"/{SERVICE}/ModelInfer") for channel in self._channels])
         self._request = b""
+        self._metadata = () if key is None else (("authorization", f"Bearer {key}"),)
 
     async def facts(self) -> ModelFacts:
         call = self._channels[0].unary_unary(f"/{SERVICE}/ModelMetadata")
         request = MESSAGES["ModelMetadataRequest"](name=self._name)
         try:
-            answer = await call(request.SerializeToString(), timeout=TIMEOUT_S)
+            answer = await call(request.SerializeToString(), timeout=TIMEOUT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             detail = " ".join((error.details() or "").split())
             raise LoadTestError(f"{self._address} answers {error.code().name} over gRPC: {detail}") from None
@@ -175,7 +176,7 @@ class GrpcTarget(Target):
 
     async def send(self) -> None:
         try:
-            await next(self._next)(self._request, timeout=TIMEOUT_S)
+            await next(self._next)(self._request, timeout=TIMEOUT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise Failed(f"gRPC {error.code().name}") from None
 

@@ -2,7 +2,7 @@
 // Text from the server goes into textContent only, never into markup.
 
 import { Card, setText } from "./card.js";
-import { Problem, call, streamPath } from "./client.js";
+import { Problem, call, csrfToken, streamPath } from "./client.js";
 
 const POLL_MS = 2000;
 const EVENT_WAIT_MS = 1500;
@@ -204,6 +204,12 @@ byId("add").addEventListener("submit", async (event) => {
   } finally {
     button.disabled = false;
   }
+});
+
+byId("logout").hidden = !csrfToken();
+byId("logout").addEventListener("click", async () => {
+  await call("POST", "v1/logout").catch(() => null);
+  location.reload();
 });
 
 document.addEventListener("visibilitychange", choosePictures);

@@ -26,6 +26,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "grpc": ("serve_app/api/v2/**", "serve_app/load_test/**"),
     "aiohttp": ("serve_app/load_test/**",),
     "google": ("serve_app/api/v2/**",),
+    "jwt": ("serve_app/auth/web_tokens.py",),
     "av": ("deployments/streams/media/**",),
     "aiortc": ("deployments/streams/media/**",),
     "zmq": ("deployments/link/**",),

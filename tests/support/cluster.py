@@ -117,11 +117,13 @@ def run_raysight(
     models_root: Path | None = None,
     resources: dict[str, int] | None = None,
     grpc_port: int | None = None,
+    api: dict[str, Any] | None = None,
 ) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
     ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``further``: those of further models;
-    ``resources``: what Ray may hand out besides; ``grpc_port``: for the inference protocol, which has none by default.
+    ``resources``: what Ray may hand out besides; ``grpc_port``: for the inference protocol, which has none by default;
+    ``api``: further ``args`` of the API.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -134,6 +136,7 @@ def run_raysight(
         "media_root": str(media_root),
         "output_root": str(output_root),
         "models_root": None if models_root is None else str(models_root),
+        **(api or {}),
     }
     for model, args in (further or {}).items():
         config["applications"].append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -13,9 +13,9 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
-from deployments.errors import DetectorUnavailable, SupervisorUnavailable
+from deployments.errors import DetectorUnavailable, StoreAway, SupervisorUnavailable
 from deployments.streams.urls import redact
-from serve_app.api.problems import Kind, Refused
+from serve_app.api.problems import Kind, Refused, refusal_of
 from serve_app.api.v2.inference import Inference, aside
 from serve_app.api.v2.messages import MESSAGES
 from serve_app.api.v2.requests import (
@@ -27,14 +27,20 @@ from serve_app.api.v2.requests import (
     invalid,
     too_large,
 )
+from serve_app.auth.doors import Credentials, Doors
+from serve_app.auth.errors import Forbidden, QuotaExceeded, Unauthorized
+from serve_app.auth.roles import Role
+from serve_app.auth.routes import RPC_ROLES
 
 logger = logging.getLogger(__name__)
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 FOREIGN_PEER = Kind(403, "foreign_peer", "Another machine asked for this")
@@ -44,6 +50,8 @@ class Context(Protocol):
     """What is needed of a call's context."""
 
     def peer(self) -> str: ...
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]: ...
 
     def set_code(self, code: grpc.StatusCode) -> None: ...
 
@@ -55,10 +63,12 @@ class InferenceRpc:
 
     Args:
         from_anywhere: whether callers on other machines are answered.
+        doors: who is let in, by the metadata ``authorization``; None where nobody is asked.
     """
 
-    def __init__(self, inference: Inference, *, from_anywhere: bool) -> None:
+    def __init__(self, inference: Inference, *, from_anywhere: bool, doors: Doors | None = None) -> None:
         self._inference = inference
+        self._doors = doors
         self._from_anywhere = from_anywhere
         self._methods: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "ServerLive": self._server_live,
@@ -75,14 +85,18 @@ class InferenceRpc:
         try:
             if not self._from_anywhere and not is_loopback(context.peer()):
                 raise Refused(FOREIGN_PEER, "Calls from other machines are not answered; see grpc_from.")
+            if self._doors is not None:
+                await self._doors.admit(_credentials(context), RPC_ROLES.get(method, Role.ADMIN))
             if len(request) > MESSAGE_LIMIT:
                 raise too_large()
             with self._inference.holding(len(request)):
                 return await self._methods[method](await aside(_parsed, method, request, size=len(request)))
         except Refused as refused:
             code, detail = _CODES[refused.kind.status], refused.detail
-        except (DetectorUnavailable, SupervisorUnavailable) as error:
+        except (DetectorUnavailable, SupervisorUnavailable, StoreAway) as error:
             code, detail = grpc.StatusCode.UNAVAILABLE, str(error)
+        except (Unauthorized, Forbidden, QuotaExceeded) as error:
+            code, detail = _CODES[refusal_of(error).kind.status], str(error)
         except Exception as error:  # noqa: BLE001 (the last resort: Serve would tell the client its stack trace)
             text = redact("".join(traceback.format_exception(error)))
             logger.error("unexpected error in %s\n%s", method, text)
@@ -115,6 +129,11 @@ class InferenceRpc:
     async def _model_infer(self, request: Any) -> Any:
         served = await self._inference.model(request.model_name, request.model_version)
         return to_message(await self._inference.infer(served, read_message(request)))
+
+
+def _credentials(context: Context) -> Credentials:
+    sent = [value for name, value in context.invocation_metadata() if name.lower() == "authorization"]
+    return Credentials(authorization=sent[-1] if sent and isinstance(sent[-1], str) else None)
 
 
 def is_loopback(peer: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,22 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from deployments.store.sqlite import SqliteStore
 from serve_app.api.v2.inference import Inference
 from serve_app.api.v2.messages import MESSAGES, METHODS
 from serve_app.api.v2.rpc import InferenceRpc, is_loopback
 from tests.support.api_ports import ENGINE, MemoryDetector, MemoryMedia
+from tests.support.closed_api import ClosedApi, CountingStore
 
 
 class CallContext:
     """What one call was told."""
 
-    def __init__(self, peer: str = "ipv4:127.0.0.1:5000") -> None:
+    def __init__(self, peer: str = "ipv4:127.0.0.1:5000", authorization: str | None = None) -> None:
         self._peer = peer
+        self._authorization = authorization
         self.code: grpc.StatusCode | None = None
         self.details = ""
 
     def peer(self) -> str:
         return self._peer
+
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        return [] if self._authorization is None else [("authorization", self._authorization)]
 
     def set_code(self, code: grpc.StatusCode) -> None:
         self.code = code
@@ -178,3 +185,30 @@ def test_other_machines_are_refused_unless_told_otherwise() -> None:
 )
 def test_who_is_on_this_machine(peer: str, own: bool) -> None:
     assert is_loopback(peer) is own
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "code"),
+    [
+        ("ServerLive", None, grpc.StatusCode.UNAUTHENTICATED),
+        ("ServerReady", "rsk_nobody_" + "0" * 64, grpc.StatusCode.UNAUTHENTICATED),
+        ("ServerLive", "viewer", None),
+        ("ModelInfer", "viewer", grpc.StatusCode.PERMISSION_DENIED),
+        ("ModelInfer", "operator", None),
+        ("ServerLive", "slow", grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+def test_closed_doors(tmp_path: Path, method: str, key: str | None, code: grpc.StatusCode | None) -> None:
+    with asyncio.Runner() as runner:
+        closed = ClosedApi(runner, CountingStore(SqliteStore(tmp_path / "registry.db")))
+        keys = {role: closed.key(role) for role in ("viewer", "operator")}
+        keys["slow"] = closed.key("viewer", quotas={"requests_per_minute": 1})
+        context = CallContext(authorization=None if key is None else f"Bearer {keys.get(key, key)}")
+        rpc = InferenceRpc(closed.app.state.ports.inference, from_anywhere=False, doors=closed.doors)
+        message = _frames() if method == "ModelInfer" else getattr(service_pb2, f"{method}Request")()
+        if key == "slow":
+            runner.run(
+                rpc.call(method, message.SerializeToString(), CallContext(authorization=f"Bearer {keys['slow']}"))
+            )
+        runner.run(rpc.call(method, message.SerializeToString(), context))
+        assert (context.code, bool(context.details)) == (code, code is not None)

@@ -1,0 +1,140 @@
+"""The doors: from what a request carries to who makes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serve_app.auth.errors import Forbidden, Unauthorized
+from serve_app.auth.keyring import Keyring
+from serve_app.auth.quota import RequestMeter
+from serve_app.auth.roles import Principal, Role
+from serve_app.auth.secret import read_key
+from serve_app.auth.session import SessionSigner
+from serve_app.auth.web_tokens import WebTokens
+
+ASK = "Send a key or token as `Authorization: Bearer ...`, or log in on the page."
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request carries.
+
+    Attributes:
+        authorization: the header, or gRPC's metadata of that name.
+        cookie: the session's.
+        csrf: the header that has to come with a cookie where the request changes something.
+        changes: whether it does.
+    """
+
+    authorization: str | None = None
+    cookie: str | None = None
+    csrf: str | None = None
+    changes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A session that begins: the cookie's value, the token that goes with it, and its life in seconds."""
+
+    cookie: str
+    csrf: str
+    seconds: int
+
+
+class Doors:
+    """Closed doors.
+
+    Args:
+        tokens: None where no JWTs are taken.
+        session_s: the longest life of a browser's session.
+        clock: monotonic seconds.
+        now: Unix time, seconds.
+    """
+
+    def __init__(
+        self,
+        keys: Keyring,
+        tokens: WebTokens | None,
+        signer: SessionSigner,
+        session_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.keys = keys
+        self._tokens = tokens
+        self._signer = signer
+        self._session_s = session_s
+        self._now = now
+        self._meter = RequestMeter(clock)
+
+    async def admit(self, credentials: Credentials, needed: Role) -> Principal:
+        """Who makes a request that asks for a role.
+
+        Raises:
+            Unauthorized: nobody known.
+            Forbidden: the role is too small, or the CSRF token is missing.
+            QuotaExceeded: too many requests.
+            StoreAway: no key was ever read.
+        """
+        who = await self._who(credentials)
+        self._meter.count(who)
+        if not who.role.covers(needed):
+            raise Forbidden(f"This needs the role {needed}; yours is {who.role}.")
+        return who
+
+    async def still_holds(self, who: Principal) -> bool:
+        """Whether somebody who was admitted would still be. Raises StoreAway as `admit`."""
+        kind, _, name = who.id.partition(":")
+        return who.expires_at > self._now() and (kind != "key" or await self.keys.by_id(name) is not None)
+
+    async def login(self, secret: str) -> Login:
+        """A session for whoever holds a key or token. Raises Unauthorized, StoreAway, QuotaExceeded."""
+        now = self._now()
+        who = await self._bearer(secret)
+        self._meter.count(who)
+        until = min(now + self._session_s, who.expires_at)
+        cookie = self._signer.seal(_content(who), until)
+        return Login(cookie, self._signer.csrf(cookie), max(1, int(until - now)))
+
+    async def _who(self, credentials: Credentials) -> Principal:
+        if credentials.authorization is not None:
+            scheme, _, secret = credentials.authorization.strip().partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthorized(ASK)
+            return await self._bearer(secret.strip())
+        if credentials.cookie is None:
+            raise Unauthorized(ASK)
+        who = await self._of_session(credentials.cookie)
+        if credentials.changes and not self._signer.csrf_fits(credentials.cookie, credentials.csrf or ""):
+            raise Forbidden("A change that comes with a cookie needs the header X-CSRF-Token as well; reload the page.")
+        return who
+
+    async def _bearer(self, secret: str) -> Principal:
+        if read_key(secret) is not None or self._tokens is None:
+            who = await self.keys.holder(secret)
+            if who is None:
+                raise Unauthorized("There is no such key, or no more.")
+            return who
+        return await self._tokens.holder(secret)
+
+    async def _of_session(self, cookie: str) -> Principal:
+        content = self._signer.open(cookie, self._now())
+        if content is None:
+            raise Unauthorized("The session has ended: log in again.")
+        if "key" not in content:
+            role, until = Role(content["role"]), content["expires_at"]
+            return Principal(content["id"], content["name"], role, content["labels"], expires_at=until)
+        who = await self.keys.by_id(content["key"])
+        if who is None:
+            raise Unauthorized("The key of this session was removed: log in with another.")
+        return replace(who, expires_at=content["expires_at"])
+
+
+def _content(who: Principal) -> dict[str, Any]:
+    kind, _, name = who.id.partition(":")
+    if kind == "key":
+        return {"key": name}
+    return {"id": who.id, "name": who.name, "role": who.role.value, "labels": dict(who.labels)}
