@@ -1,0 +1,70 @@
+"""A worker node dies: a second Ray node of this machine, all processes of which are killed at once."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+
+from serve_app.local import free_port
+from tests.chaos.faults.fault import Fault, Outcome, last
+from tests.chaos.fleet import Fleet
+
+LIMIT_S = 10.0
+UP_WITHIN_S = 40.0
+PLACED_WITHIN_S = 30.0
+
+
+def kill_node(fleet: Fleet, rng: random.Random) -> Outcome:
+    """Start the node, move a stream to it by starting its actor anew, and kill it."""
+    nodes = {status["node"] for status in fleet.watcher.statuses().values()}
+    ray = _start(fleet)
+    try:
+        last(5.0)  # by then Ray knows of it, or the moves below come again
+        moved = _move(fleet, nodes)
+        fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
+    finally:
+        _kill(ray)
+    return Outcome(frozenset(moved))
+
+
+def _start(fleet: Fleet) -> subprocess.Popen[bytes]:
+    cluster = fleet.system.cluster
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command += [f"--address=127.0.0.1:{cluster.gcs_port}", "--node-ip-address=127.0.0.1", "--num-cpus=8"]
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
+    with (cluster.folder / "node.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=cluster.environment(), start_new_session=True)
+
+
+def _move(fleet: Fleet, nodes: set[str]) -> set[str]:
+    """Kill actors until one of their successors is on the other node: Ray prefers the emptier one."""
+    deadline = time.monotonic() + UP_WITHIN_S + PLACED_WITHIN_S
+    while time.monotonic() < deadline:
+        for stream_id, status in fleet.watcher.statuses().items():
+            if status["node"] not in nodes and status["online"] and stream_id in fleet.streams:
+                return {i for i, s in fleet.watcher.statuses().items() if s["node"] == status["node"]}
+        actors = fleet.system.processes("ray::StreamActor")
+        if len(actors) == len(fleet.streams):
+            actors[0].kill()
+        last(3.0)
+    raise RuntimeError("no stream came to the second node")
+
+
+def _kill(ray: subprocess.Popen[bytes]) -> None:
+    """Its whole family at once, as a power cut would."""
+    family = []
+    with suppress(psutil.NoSuchProcess):
+        head = psutil.Process(ray.pid)
+        family = [head, *head.children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    ray.wait(10)
+
+
+FAULTS = (Fault("worker node killed", kill_node, limit_s=LIMIT_S),)

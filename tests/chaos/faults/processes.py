@@ -1,0 +1,97 @@
+"""``kill -9`` of one process of the system, all of which descend from its Ray."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+
+from tests.chaos.faults.fault import Fault, Outcome, last
+from tests.chaos.fleet import Fleet
+
+DIES_WITHIN_S = 5.0
+
+STREAM = "ray::StreamActor"
+DETECTOR = "ray::ServeReplica:detector:Detector"
+INGRESS = "ray::ServeReplica:raysight:"
+SUPERVISOR = "ray::Supervisor"
+CONTROLLER = "ray::ServeController"
+
+
+def kill_stream_actor(fleet: Fleet, rng: random.Random) -> Outcome:
+    """The struck one is the stream that gets another actor: a process does not say whose it is."""
+    before = fleet.watcher.epochs()
+    _kill_one(fleet, STREAM, rng)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        risen = {i for i, epoch in fleet.watcher.epochs().items() if i in before and epoch > before[i]}
+        if risen:
+            fleet.journal.note(f"{', '.join(sorted(risen))}: a new actor")
+            return Outcome(frozenset(risen))
+        last(0.1)
+    raise RuntimeError("no stream got another actor within 10 s")
+
+
+def kill_detector_replica(fleet: Fleet, rng: random.Random) -> Outcome:
+    """Those that were attached to it may lose detections while they attach to the other; the video goes on."""
+    restored = _kill_one(fleet, DETECTOR, rng)
+    return Outcome(fleet.streams, restored)
+
+
+def kill_supervisor(fleet: Fleet, rng: random.Random) -> Outcome:
+    """No stream may notice."""
+    return Outcome(restored=_kill_one(fleet, SUPERVISOR, rng))
+
+
+def kill_ingress(fleet: Fleet, rng: random.Random) -> Outcome:
+    """No stream may notice, and who follows one goes on where the connection broke."""
+    return Outcome(restored=_kill_one(fleet, INGRESS, rng))
+
+
+def kill_controller(fleet: Fleet, rng: random.Random) -> Outcome:
+    """No stream may notice."""
+    return Outcome(restored=_kill_one(fleet, CONTROLLER, rng))
+
+
+def _kill_one(fleet: Fleet, title: str, rng: random.Random) -> Callable[[], bool]:
+    """Kill one process with this title; returns whether there are as many again and Serve calls all of them running."""
+    found = sorted(fleet.system.processes(title), key=lambda process: process.pid)
+    if not found:
+        raise RuntimeError(f"there is no process {title!r}")
+    victim = rng.choice(found)
+    fleet.journal.note(f"kill -9 {victim.pid} ({title}, one of {len(found)})")
+    victim.kill()
+    psutil.wait_procs([victim], DIES_WITHIN_S)
+    replicas = _running_replicas(fleet) if title in (DETECTOR, INGRESS) else Counter()
+
+    def restored() -> bool:
+        if len(fleet.system.processes(title)) < len(found):
+            return False
+        return not replicas or _running_replicas(fleet) >= Counter({name: 2 for name in replicas})
+
+    return restored
+
+
+def _running_replicas(fleet: Fleet) -> Counter[str]:
+    """How many replicas of each deployment Serve calls running."""
+    try:
+        applications = fleet.system.cluster.serve_details()["applications"]
+    except OSError:
+        return Counter({"": -1})  # not known: the dashboard is busy
+    running: Counter[str] = Counter()
+    for application in applications.values():
+        for name, deployment in application["deployments"].items():
+            running[name] += sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
+    return running
+
+
+FAULTS = (
+    Fault("stream actor killed", kill_stream_actor),
+    Fault("detector replica killed", kill_detector_replica),
+    Fault("supervisor killed", kill_supervisor),
+    Fault("ingress killed", kill_ingress),
+    Fault("Serve controller killed", kill_controller),
+)
