@@ -91,7 +91,7 @@ class Network:
             self._router,
             "link",
             "add",
-            "down",
+            "south",
             "type",
             "veth",
             "peer",
