@@ -87,7 +87,7 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
     with ExitStack() as stack:
         why = network.unavailable()
         net = stack.enter_context(Network()) if why is None else None
-        gate = RtspServer(clips={"street": clip}, environment=_faked_clock(clock))
+        gate = RtspServer(clips={"street": clip})
         if net is not None:
             gate.address, gate.prefix = net.address, net.prefix
         yard = RtspServer(clips={"street": clip})

@@ -33,7 +33,14 @@ WARM_UP_S = 15.0
 """From the first frames to the measure of what the system holds: threads and pools that come with use."""
 
 
-def run(seed: int, minutes: float, journal: Journal, kind: StoreKind, only: Sequence[str] = ()) -> None:
+def run(
+    seed: int,
+    minutes: float,
+    journal: Journal,
+    kind: StoreKind,
+    only: Sequence[str] = (),
+    warm_up_s: float = WARM_UP_S,
+) -> None:
     """Strike a fleet for ``minutes``; all that is found is in ``journal``. ``only``: these faults, else all."""
     with (
         tempfile.TemporaryDirectory(prefix="raysight-chaos-") as folder,
@@ -41,7 +48,7 @@ def run(seed: int, minutes: float, journal: Journal, kind: StoreKind, only: Sequ
     ):
         journal.note(f"the fleet is online; store: {'none' if fleet.store is None else kind}")
         faults = _available(fleet, only or tuple(ALL))
-        _pause(WARM_UP_S)
+        _pause(warm_up_s)
         before = footprint(fleet.system.cluster.pid)
         journal.note(_words(before))
         began = time.monotonic()
