@@ -72,14 +72,13 @@ def _strike(fleet: Fleet, planned: Planned) -> None:
     fault, journal = ALL[planned.fault], fleet.journal
     began_wall = time.time()
     journal.note(f"FAULT {fault.name}")
-    # A stopping actor is another's epoch: who is struck is said after the fact.
     epochs = fleet.watcher.epochs()
     try:
         outcome = fault.does(fleet, random.Random(planned.seed))
     except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and fails
         journal.fault_failed(fault.name, f"{type(error).__name__}: {error}")
         return
-    recovery = Recovery(time.monotonic(), time.time())
+    recovery = Recovery(*(outcome.ended or (time.monotonic(), time.time())))
     _await(fleet, recovery)
     _judge(fleet, fault, outcome, recovery, began_wall)
     for stream_id, epoch in fleet.watcher.epochs().items():

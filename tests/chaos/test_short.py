@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.journal import Journal
 from tests.chaos.run import run
 
-QUICK = ("stream actor killed", "supervisor killed", "RTSP server restarted", "adds, deletes and PATCHes")
+QUICK = ("stream actor killed", "supervisor killed", "RTSP server restarted", "churn")
 WARM_UP_S = 5.0
 
 

@@ -89,4 +89,4 @@ class _Pace:
         self._next += self._period_s
 
 
-FAULTS = (Fault("adds, deletes and PATCHes", churn),)
+FAULTS = (Fault("churn", churn),)

@@ -20,10 +20,12 @@ class Outcome:
     Attributes:
         struck: the streams that may lose more than a second of frames.
         restored: whether what was struck is whole again, such as the number of replicas; the next fault waits for it.
+        ended: when the cause ended, monotonic and in Unix time; None: when `Fault.does` returned.
     """
 
     struck: frozenset[str] = frozenset()
     restored: Callable[[], bool] = lambda: True
+    ended: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import psutil
@@ -25,12 +24,13 @@ def kill_stream_actor(fleet: Fleet, rng: random.Random) -> Outcome:
     """The struck one is the stream that gets another actor: a process does not say whose it is."""
     before = fleet.watcher.epochs()
     _kill_one(fleet, STREAM, rng)
+    ended, ended_wall = time.monotonic(), time.time()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         risen = {i for i, epoch in fleet.watcher.epochs().items() if i in before and epoch > before[i]}
         if risen:
             fleet.journal.note(f"{', '.join(sorted(risen))}: a new actor")
-            return Outcome(frozenset(risen))
+            return Outcome(frozenset(risen), ended=(ended, ended_wall))
         last(0.1)
     raise RuntimeError("no stream got another actor within 10 s")
 
@@ -57,7 +57,7 @@ def kill_controller(fleet: Fleet, rng: random.Random) -> Outcome:
 
 
 def _kill_one(fleet: Fleet, title: str, rng: random.Random) -> Callable[[], bool]:
-    """Kill one process with this title; returns whether there are as many again and Serve calls all of them running."""
+    """Kill one process with this title; returns whether there are as many again, at work."""
     found = sorted(fleet.system.processes(title), key=lambda process: process.pid)
     if not found:
         raise RuntimeError(f"there is no process {title!r}")
@@ -65,27 +65,24 @@ def _kill_one(fleet: Fleet, title: str, rng: random.Random) -> Callable[[], bool
     fleet.journal.note(f"kill -9 {victim.pid} ({title}, one of {len(found)})")
     victim.kill()
     psutil.wait_procs([victim], DIES_WITHIN_S)
-    replicas = _running_replicas(fleet) if title in (DETECTOR, INGRESS) else Counter()
 
     def restored() -> bool:
         if len(fleet.system.processes(title)) < len(found):
             return False
-        return not replicas or _running_replicas(fleet) >= Counter({name: 2 for name in replicas})
+        return title not in (DETECTOR, INGRESS) or _running_replicas(fleet, title, victim.pid) >= len(found)
 
     return restored
 
 
-def _running_replicas(fleet: Fleet) -> Counter[str]:
-    """How many replicas of each deployment Serve calls running."""
+def _running_replicas(fleet: Fleet, title: str, dead: int) -> int:
+    """How many replicas Serve calls running, without the dead one, of which it may not have heard yet."""
+    application = title.split(":")[3]
     try:
-        applications = fleet.system.cluster.serve_details()["applications"]
+        deployments = fleet.system.cluster.serve_details()["applications"][application]["deployments"]
     except OSError:
-        return Counter({"": -1})  # not known: the dashboard is busy
-    running: Counter[str] = Counter()
-    for application in applications.values():
-        for name, deployment in application["deployments"].items():
-            running[name] += sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
-    return running
+        return 0  # the dashboard is busy: asked again
+    replicas = [replica for deployment in deployments.values() for replica in deployment["replicas"]]
+    return sum(replica["state"] == "RUNNING" and replica["pid"] != dead for replica in replicas)
 
 
 FAULTS = (
