@@ -12,13 +12,14 @@ They are 320x240 at 10 frames a second, so that two cores have room for them bes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.chaos import network, store
+from tests.chaos import clocks, network, store
 from tests.chaos.desired import Desired
 from tests.chaos.journal import Journal
 from tests.chaos.network import Network
@@ -31,7 +32,6 @@ from tests.support.rtsp_server import RtspServer
 
 FPS = 10
 GATE, YARD, SHELF, PATTERN = "gate", "yard", "shelf", "pattern"
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 START_S = 60.0
 
 DETECTOR = {
@@ -60,7 +60,7 @@ class Fleet:
     journal: Journal
     gate_camera: RtspServer
     yard_camera: RtspServer
-    clock: Path
+    clocks: Path
     sink: RtspServer
     proxy: Proxy
     network: Network | None
@@ -82,8 +82,6 @@ class Fleet:
 def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[Fleet]:
     """Start all, and return once every stream is online; end all at the end."""
     clip = make_clip(folder / "clip.mp4", fps=FPS, frames=100, options={"preset": "ultrafast", "bf": "0", "g": "10"})
-    clock = folder / "clock"
-    clock.write_text("+0\n")
     with ExitStack() as stack:
         why = network.unavailable()
         net = stack.enter_context(Network()) if why is None else None
@@ -96,12 +94,13 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
             stack.enter_context(server)
         proxy = stack.enter_context(Proxy(("127.0.0.1", yard.port)))
         kept = stack.enter_context(_store(folder / "store", kind)) if store.unavailable(kind) is None else None
+        offsets = stack.enter_context(_clocks(folder / "clocks"))
         (home := folder / "raysight").mkdir()
         args = {**API, **({"store": kept.url} if kept else {})}
         system = next(stack.enter_context(closing(run_raysight(home, clip, DETECTOR, api_args=args, num_cpus=CPUS))))
         desired = Desired()
         watcher = stack.enter_context(Watcher(system, desired, journal))
-        fleet = Fleet(system, desired, watcher, journal, gate, yard, clock, sink, proxy, net, kept)
+        fleet = Fleet(system, desired, watcher, journal, gate, yard, offsets, sink, proxy, net, kept)
         fleet.put(GATE, {"source": {"url": gate.url("street")}, "outputs": [{"url": sink.url("gate")}]})
         fleet.put(YARD, {"source": {"url": f"rtsp://127.0.0.1:{proxy.port}/street"}})
         fleet.put(SHELF, {"source": {"url": "file:street.mp4", "loop": True}, "outputs": [{"url": "file:shelf.mp4"}]})
@@ -116,13 +115,15 @@ def _store(folder: Path, kind: StoreKind) -> RedisStore | SqliteStore:
     return RedisStore(folder) if kind == "redis" else SqliteStore(folder)
 
 
-def _faked_clock(clock: Path) -> dict[str, str]:
-    """A process whose Unix time follows the offset in a file, read twice a second; its monotonic clock is true."""
-    if not Path(FAKETIME).exists():
-        return {}
-    return {
-        "LD_PRELOAD": FAKETIME,
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+@contextmanager
+def _clocks(folder: Path) -> Iterator[Path]:
+    """Processes that are started meanwhile take their Unix time's offset from ``folder``."""
+    folder.mkdir()
+    before = dict(os.environ)
+    paths = [str(Path(clocks.__file__ or "").parent), *filter(None, [before.get("PYTHONPATH")])]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "CHAOS_CLOCKS": str(folder)}
+    try:
+        yield folder
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

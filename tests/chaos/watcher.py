@@ -23,6 +23,9 @@ PUBLISHERS_S = 1.0
 KEPT_EVENTS = 6000
 """Of each stream: ten minutes at 10 frames a second."""
 
+OTHER_CLOCK_S = 60.0
+"""No event is older than that: a stream keeps fewer."""
+
 SILENCE_S = 3.0
 """Without an event for so long a follower connects anew, in case that its connection leads nowhere."""
 
@@ -163,5 +166,8 @@ class _Follower:
         if self._last is not None and sequence <= self._last:
             self._journal.violation("sequence", self._stream_id, f"{sequence} came after {self._last}")
         self._last = sequence
-        self.events.append((event["captured_at"], sequence))
-        self.newest = (time.monotonic(), event["captured_at"])
+        captured_at, now = event["captured_at"], time.time()
+        if abs(captured_at - now) > OTHER_CLOCK_S:  # the process that says so has its clock stepped
+            captured_at = now
+        self.events.append((captured_at, sequence))
+        self.newest = (time.monotonic(), captured_at)

@@ -1,27 +1,32 @@
-"""The clock of one process steps (libfaketime): the camera's, whose sender reports carry Unix time."""
+"""The clock of one process of the system steps; no stream may notice."""
 
 from __future__ import annotations
 
+import os
 import random
-from pathlib import Path
 
 from tests.chaos.faults.fault import Fault, Outcome, last
-from tests.chaos.fleet import FAKETIME, GATE, Fleet
+from tests.chaos.faults.processes import CONTROLLER, DETECTOR, INGRESS, STREAM, SUPERVISOR
+from tests.chaos.fleet import Fleet
+
+DAY_S = 86_400
+"""At least two minutes, at most a day."""
 
 
 def step_clock(fleet: Fleet, rng: random.Random) -> Outcome:
-    """Forwards or back by up to a day, and right again."""
-    fleet.clock.write_text(f"{rng.choice((-1, 1)) * rng.randint(2, 86_400):+d}\n")
+    """Forwards or back by up to a day, and right again; see `tests.chaos.clocks`."""
+    title = rng.choice((CONTROLLER, DETECTOR, INGRESS, STREAM, SUPERVISOR))
+    victim = rng.choice(sorted(fleet.system.processes(title), key=lambda process: process.pid))
+    offset = rng.choice((-1, 1)) * rng.randint(2 * 60, DAY_S)
+    fleet.journal.note(f"the clock of {victim.pid} ({title}) steps by {offset:+d} s")
+    written, file = fleet.clocks / "next", fleet.clocks / str(victim.pid)
+    written.write_text(str(offset))
+    os.replace(written, file)  # at once: a file without its offset would be none
     try:
-        last(rng.uniform(3, 6))
+        last(rng.uniform(4, 8))
     finally:
-        fleet.clock.write_text("+0\n")
-    last(1.0)  # within which libfaketime has read the file again
-    return Outcome(frozenset({GATE}))
+        file.unlink()
+    return Outcome()
 
 
-def _unavailable(_fleet: Fleet) -> str | None:
-    return None if Path(FAKETIME).exists() else "libfaketime is not installed (package faketime)"
-
-
-FAULTS = (Fault("clock stepped", step_clock, _unavailable),)
+FAULTS = (Fault("clock stepped", step_clock),)
