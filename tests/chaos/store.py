@@ -94,7 +94,7 @@ class SqliteStore:
     @property
     def url(self) -> str:
         """For the application's ``store``."""
-        return f"sqlite:///{self.folder / 'raysight.db'}"
+        return f"sqlite://{self.folder / 'registry.db'}"
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)

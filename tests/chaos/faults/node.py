@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import psutil
 
-from serve_app.local import free_port
 from tests.chaos.faults.fault import Fault, Outcome, last
 from tests.chaos.fleet import Fleet
+from tests.chaos.store import SqliteStore
 
 LIMIT_S = 10.0
 UP_WITHIN_S = 40.0
@@ -24,7 +24,6 @@ def kill_node(fleet: Fleet, rng: random.Random) -> Outcome:
     nodes = {status["node"] for status in fleet.watcher.statuses().values()}
     ray = _start(fleet)
     try:
-        last(5.0)  # by then Ray knows of it, or the moves below come again
         moved = _move(fleet, nodes)
         fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
     finally:
@@ -34,11 +33,14 @@ def kill_node(fleet: Fleet, rng: random.Random) -> Outcome:
 
 def _start(fleet: Fleet) -> subprocess.Popen[bytes]:
     cluster = fleet.system.cluster
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-    command += [f"--address=127.0.0.1:{cluster.gcs_port}", "--node-ip-address=127.0.0.1", "--num-cpus=8"]
-    command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
     with (cluster.folder / "node.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=cluster.environment(), start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.ray_node", str(cluster.gcs_port)],
+            stdin=subprocess.PIPE,  # which it ends with, should this process die
+            stdout=log,
+            stderr=log,
+            env=cluster.environment(),
+        )
 
 
 def _move(fleet: Fleet, nodes: set[str]) -> set[str]:
@@ -52,7 +54,8 @@ def _move(fleet: Fleet, nodes: set[str]) -> set[str]:
         if len(actors) == len(fleet.streams):
             actors[0].kill()
         last(3.0)
-    raise RuntimeError("no stream came to the second node")
+    seen = (fleet.system.cluster.folder / "node.log").read_text()[-1000:]
+    raise RuntimeError(f"no stream came to the second node: {seen}")
 
 
 def _kill(ray: subprocess.Popen[bytes]) -> None:
@@ -64,7 +67,11 @@ def _kill(ray: subprocess.Popen[bytes]) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    ray.wait(10)
+    ray.communicate(timeout=10)
 
 
-FAULTS = (Fault("worker node killed", kill_node, limit_s=LIMIT_S),)
+def _unavailable(fleet: Fleet) -> str | None:
+    return "SQLite serves one node: use --store redis" if isinstance(fleet.store, SqliteStore) else None
+
+
+FAULTS = (Fault("worker node killed", kill_node, _unavailable, LIMIT_S),)

@@ -24,6 +24,7 @@ def spoil(fleet: Fleet, rng: random.Random) -> Outcome:
     """Random bytes in the place of some of the stream's, in the midst of its packets."""
     fleet.proxy.spoil(GARBAGE_CHUNKS, rng)
     last(1.0)
+    fleet.proxy.spoil(0, rng)
     return Outcome(frozenset({YARD}))
 
 
