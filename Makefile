@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup  ## run the main job here: DEMO_SECONDS=, API_PORT=, DASHBOARD_PORT=
+demo: setup  ## run the main job here: DEMO_SECONDS=, API_PORT=, DASHBOARD_PORT=, STATE= (folder)
 	@exec $(PY) -m serve_app.demo
 
 lint: setup  ## ruff and mypy

@@ -13,6 +13,7 @@ RaysightError                 message: one line, safe to show (no credentials), 
 ├── PackageRefused            a model package that can't be used; all goes on with the old one
 ├── Overloaded                too much of it at once: try again later
 ├── DetectorUnavailable       no replica answered in time
+├── StoreAway                 the store can't be reached or can't write: nothing was changed, running streams go on
 └── SupervisorUnavailable     the supervisor is away: running streams go on, changes have to wait
 """
 
@@ -121,6 +122,10 @@ class Overloaded(RaysightError):
 
 class DetectorUnavailable(RaysightError):
     """No Detector replica answered in time."""
+
+
+class StoreAway(RaysightError):
+    """The store can't be reached or can't write: the change was not accepted, running streams go on."""
 
 
 class SupervisorUnavailable(RaysightError):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.store.opening import sqlite_url
 from deployments.streams.media.clips import CLIPS
 from deployments.streams.policy import UrlPolicy
 from deployments.supervisor.config import SupervisorConfig
@@ -20,6 +21,11 @@ class AppArgs(BaseModel):
     media_root: Path = Field(default=CLIPS, description="`file:` sources are looked for under this folder only.")
     output_root: Path = Field(
         default=Path("recordings"), description="`file:` outputs are written under this folder only."
+    )
+    store: str | None = Field(
+        default=None,
+        description="Where streams are kept: sqlite:///path on one node, redis://host:port or rediss://... (TLS) in a "
+        "cluster; null: a file in the folder `state` beside output_root.",
     )
     models_root: Path | None = Field(
         default=None,
@@ -38,6 +44,11 @@ class AppArgs(BaseModel):
     )
     num_replicas: int = Field(default=1, ge=1, description="Replicas of the API.")
     streams: SupervisorConfig = SupervisorConfig()
+
+    @property
+    def store_url(self) -> str:
+        """Where what is registered is kept."""
+        return self.store or sqlite_url(self.output_root.resolve().parent / "state" / "registry.db")
 
     def policy(self) -> UrlPolicy:
         """Which addresses and folders streams may use."""

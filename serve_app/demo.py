@@ -1,7 +1,8 @@
 """``make demo``: the main job on this machine, from nothing to boxes on people.
 
 Starts Ray and Serve from ``serve_config.yaml``, registers the shipped clip as a live camera and a test pattern, and
-runs until Ctrl-C, or for ``DEMO_SECONDS`` seconds from the first frame on. Then it says what each stream gave.
+runs until Ctrl-C, or for ``DEMO_SECONDS`` seconds from the first frame on. Then it says what each of them gave. Streams
+that the user registered beside them come back at the next start: they are kept in ``STATE``, by default ``state``.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from deployments.store.opening import sqlite_url
 from serve_app.local import LocalCluster, Ports, StartError
 
 CONFIG = Path(__file__).resolve().parent.parent / "serve_config.yaml"
@@ -42,6 +45,7 @@ class Settings:
 
     ports: Ports
     seconds: float | None
+    store: str | None
 
     @staticmethod
     def from_environment(environment: dict[str, str]) -> Settings:
@@ -49,7 +53,8 @@ class Settings:
         ports = Ports(_port(environment, "API_PORT", 8000), _port(environment, "DASHBOARD_PORT", 8265))
         if ports.api == ports.dashboard:
             raise StartError(f"API_PORT and DASHBOARD_PORT are both {ports.api}: choose two different ones")
-        return Settings(ports, _seconds(environment))
+        state = environment.get("STATE")
+        return Settings(ports, _seconds(environment), sqlite_url(Path(state) / "registry.db") if state else None)
 
 
 def _port(environment: dict[str, str], name: str, default: int) -> int:
@@ -102,8 +107,11 @@ def main() -> int:
 
     try:
         settings = Settings.from_environment(dict(os.environ))
-        with LocalCluster(CONFIG, settings.ports, say=say) as cluster:
-            status = _run(cluster, settings.seconds, say)
+        with LocalCluster(CONFIG, settings.ports, say=say, store=settings.store) as cluster:
+            try:
+                status = _run(cluster, settings.seconds, say)
+            finally:
+                _forget_own(cluster.api_url)
             say("stopping everything")
     except StartError as error:
         print(f"raysight could not start: {error}", file=sys.stderr)
@@ -140,18 +148,29 @@ def _run(cluster: LocalCluster, seconds: float | None, say: Any) -> int:
     return _summary(api, counter, say)
 
 
+def _forget_own(api: str) -> None:
+    """The next start registers them anyway; what the user registered comes back by itself."""
+    for stream_id in STREAMS:
+        with suppress(OSError):
+            _request("DELETE", f"{api}/v1/streams/{stream_id}")
+
+
+def _own(api: str) -> list[dict[str, Any]]:
+    return [_request("GET", f"{api}/v1/streams/{stream_id}") for stream_id in STREAMS]
+
+
 def _wait_for_frames(api: str) -> None:
     deadline = time.monotonic() + FIRST_FRAME_TIMEOUT_S
     pause = threading.Event()
-    while not all(view["status"]["frames"]["inferred"] for view in _request("GET", f"{api}/v1/streams")["items"]):
+    while not all(view["status"]["frames"]["inferred"] for view in _own(api)):
         if time.monotonic() > deadline:
-            states = {v["spec"]["id"]: v["status"] for v in _request("GET", f"{api}/v1/streams")["items"]}
+            states = {view["spec"]["id"]: view["status"] for view in _own(api)}
             raise StartError(f"no frame within {FIRST_FRAME_TIMEOUT_S:g} s: {json.dumps(states)}")
         pause.wait(0.3)
 
 
 def _summary(api: str, counter: PersonCounter, say: Any) -> int:
-    for view in _request("GET", f"{api}/v1/streams")["items"]:
+    for view in _own(api):
         status = view["status"]
         frames, whole = status["frames"], status["latency_ms"]["whole"]
         say(
@@ -170,7 +189,8 @@ def _request(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
+        text = response.read()
+    return json.loads(text) if text else None
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
-from deployments.supervisor.actor import get_supervisor, stream_actor
+from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
@@ -115,7 +115,7 @@ class ClusterStreams:
     """`serve_app.api.ports.Streams` over the supervisor and the stream actors."""
 
     def __init__(self, args: AppArgs, policy: UrlPolicy) -> None:
-        self._supervisor: ActorHandle[Any] = get_supervisor(args.streams, policy)
+        self._supervisor: ActorHandle[Any] = get_supervisor(args.streams, policy, args.store_url)
         self._supervisor.configure.remote(args.streams, policy)
         self._actors: dict[str, ActorHandle[Any]] = {}
 
@@ -146,6 +146,9 @@ class ClusterStreams:
         view: StreamView = await self.ask("restart", stream_id)
         return view
 
+    async def drain(self) -> None:
+        await self.ask("drain")
+
     async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
         batch = await self._ask_stream(stream_id, "events", after, timeout_s)
         return batch if batch is not None else EventBatch((), False, -1 if after is None else after)
@@ -163,6 +166,7 @@ class ClusterStreams:
         except RayTaskError as error:
             raise error.cause from None
         except RayActorError as error:
+            self._supervisor = await asyncio.to_thread(find_supervisor)  # it may have been replaced
             raise SupervisorUnavailable("the supervisor is being started again: try again shortly") from error
 
     async def _ask_stream(self, stream_id: str, method: str, *args: Any) -> Any:

@@ -21,7 +21,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -47,10 +46,8 @@ REQUEST_TIMEOUT_S = 30.0
 GRPC_MESSAGE_LIMIT = 64 * 2**20 + 64 * 2**10
 """Longest message that Serve's gRPC port takes in: 2 GiB by default. The API refuses all above 64 MiB by itself."""
 
-END_STREAMS_TIMEOUT_S = 6.0
+DRAIN_TIMEOUT_S = 6.0
 """The streams together get this long to finish their files and say goodbye to their servers."""
-
-DELETES_AT_ONCE = 32
 
 STOP_TIMEOUT_S = 3.0
 """Ray's processes get this long to end by themselves."""
@@ -90,28 +87,13 @@ def free_port() -> int:
     return port
 
 
-def end_streams(api_url: str, timeout_s: float = END_STREAMS_TIMEOUT_S) -> None:
-    """Delete all streams, as far as that is done within ``timeout_s``; nothing where no API answers.
+def drain(api_url: str, timeout_s: float = DRAIN_TIMEOUT_S) -> None:
+    """End all streams, as far as that is done within ``timeout_s``; nothing where no API answers.
 
     Of a family that is told to end, an output's relay is often faster than its actor, which would begin another file.
     """
-    deadline = time.monotonic() + timeout_s
-
-    def ask(method: str, path: str) -> bytes:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return b""
-        with urllib.request.urlopen(urllib.request.Request(api_url + path, method=method), timeout=left) as response:
-            answer: bytes = response.read()
-            return answer
-
-    def delete(stream_id: str) -> None:
-        with suppress(OSError, HTTPException):
-            ask("DELETE", f"/v1/streams/{stream_id}")
-
-    with suppress(OSError, HTTPException, ValueError), ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
-        found = json.loads(ask("GET", "/v1/streams?limit=1000"))
-        list(threads.map(delete, [item["spec"]["id"] for item in found["items"]]))
+    with suppress(OSError, HTTPException):
+        urllib.request.urlopen(urllib.request.Request(f"{api_url}/v1/drain", method="POST"), timeout=timeout_s).close()
 
 
 def _end_family(pid: int) -> None:
@@ -145,6 +127,7 @@ class LocalCluster:
         resources: what else it may hand out, such as places on a GPU (`deployments.streams.hardware`).
         metrics_port: where Ray serves all metrics of the node to Prometheus.
         gcs_port: where programs join it, with `environment`.
+        store: where streams are kept, instead of where ``config`` says (`serve_app.config.AppArgs`).
     """
 
     config: Path
@@ -155,6 +138,7 @@ class LocalCluster:
     token: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     metrics_port: int = field(default_factory=lambda: free_port())
     gcs_port: int = field(default_factory=lambda: free_port())
+    store: str | None = None
     _ray: subprocess.Popen[bytes] | None = None
     _folder: Path | None = None
 
@@ -233,12 +217,16 @@ class LocalCluster:
             )
         self._wait(time.monotonic() + START_TIMEOUT_S, "the Ray dashboard", self._dashboard_answers)
         self.say("deploying the detector and the API")
-        self.deploy(yaml.safe_load(self.config.read_text()))
+        config = yaml.safe_load(self.config.read_text())
+        if self.store is not None:
+            (api,) = (application for application in config["applications"] if application["name"] == "raysight")
+            api["args"] = {**api.get("args", {}), "store": self.store}
+        self.deploy(config)
 
     def stop(self) -> None:
         """End Ray and all that it started, and remove its folder."""
         if self._ray is not None:
-            end_streams(self.api_url)
+            drain(self.api_url)
             _end_family(self._ray.pid)
             self._ray.wait()
             self._ray = None

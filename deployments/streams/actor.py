@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from deployments.code import code_version
 from deployments.detector.attaching.actor import BrokeredAttachment
 from deployments.link.attacher import Attacher
 from deployments.logs import configure_logging
 from deployments.names import NAMESPACE
 from deployments.streams.events import EventBatch
+from deployments.streams.fence import Fence
 from deployments.streams.hardware import Grant, device_of
 from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.opener import MediaOpener
@@ -46,19 +49,25 @@ class Report:
     Attributes:
         next_sequence: number that the next decoded frame gets; a successor must not go below.
         grant: the places on its node's GPUs that the actor holds.
+        code: what its process loaded, by `code_version`.
     """
 
     spec: StreamSpec
     status: StreamStatus
     next_sequence: int
     grant: Grant
+    code: str
 
 
 class StreamActor:
-    """Decodes, asks the detector, draws, encodes and publishes one stream."""
+    """Decodes, asks the detector, draws, encodes and publishes one stream.
+
+    The methods that the supervisor calls take its epoch first, and raise Fenced once a newer one has called.
+    """
 
     def __init__(
         self,
+        supervisor_epoch: int,
         spec: StreamSpec,
         generation: int,
         policy: UrlPolicy,
@@ -68,8 +77,10 @@ class StreamActor:
         notes: tuple[str, ...],
     ) -> None:
         configure_logging(spec.id)
+        code_version()  # now: the sources may change while this process runs the ones it has loaded
         if notes:
             logger.info("%s", "; ".join(notes))
+        self._fence = Fence(supervisor_epoch)
         self._grant = grant
         device = device_of(spec.id, os.listdir("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
         node = ray.get_runtime_context().get_node_id()
@@ -93,8 +104,9 @@ class StreamActor:
         self._reporter.start()
 
     @ray.method(concurrency_group="control")
-    def apply(self, spec: StreamSpec, generation: int) -> None:
+    def apply(self, supervisor_epoch: int, spec: StreamSpec, generation: int) -> None:
         """Follow a changed spec."""
+        self._fence.admit(supervisor_epoch)
         self._runner.apply(spec, generation)
         model = self._runner.spec.detect.model
         if model != self._model:
@@ -102,21 +114,25 @@ class StreamActor:
             self._detector.reattach()
 
     @ray.method(concurrency_group="control")
-    def reconnect(self) -> None:
+    def reconnect(self, supervisor_epoch: int) -> None:
         """Close the source and open it again now."""
+        self._fence.admit(supervisor_epoch)
         self._runner.reconnect()
 
     @ray.method(concurrency_group="control")
-    def report(self) -> Report:
+    def report(self, supervisor_epoch: int) -> Report:
         """Spec, status and sequence, for the supervisor."""
+        self._fence.admit(supervisor_epoch)
         status = self._runner.status()
         if status.online and status.reason is None:
             status = status.model_copy(update={"reason": self._detector.trouble})
-        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence, self._grant)
+        next_sequence = self._runner.pipeline.next_sequence
+        return Report(self._runner.spec, status, next_sequence, self._grant, code_version())
 
     @ray.method(concurrency_group="control")
-    def stop(self) -> StreamStatus:
+    def stop(self, supervisor_epoch: int) -> StreamStatus:
         """End the stream; the status that comes back is its last."""
+        self._fence.admit(supervisor_epoch)
         self._stopping.set()
         self._runner.stop(STOP_TIMEOUT_S)
         self._detector.close()
@@ -154,11 +170,12 @@ def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int, grant
     )
 
 
-def stream_actors() -> dict[str, ActorHandle[Any]]:
-    """Every stream's actor by stream id, those that wait for a node included."""
+def stream_actors(known: Collection[str]) -> dict[str, ActorHandle[Any]]:
+    """Stream actors by stream id, those that wait for a node included, but for ``known`` streams."""
     prefix, found = actor_name(""), {}
     for named in ray.util.list_named_actors(all_namespaces=True):
-        if named["namespace"] == NAMESPACE and named["name"].startswith(prefix):
+        stream_id = named["name"].removeprefix(prefix)
+        if named["namespace"] == NAMESPACE and named["name"] != stream_id and stream_id not in known:
             with suppress(ValueError):  # it ended meanwhile
-                found[named["name"].removeprefix(prefix)] = ray.get_actor(named["name"], NAMESPACE)
+                found[stream_id] = ray.get_actor(named["name"], NAMESPACE)
     return found

@@ -4,102 +4,85 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError
 
-from deployments.errors import InvalidSpec, StreamError, StreamErrorCode, StreamNotFound, SupervisorUnavailable
+from deployments.code import code_version
+from deployments.errors import (
+    InvalidSpec,
+    StoreAway,
+    StreamError,
+    StreamErrorCode,
+    SupervisorUnavailable,
+)
 from deployments.models.actor import declared_models
 from deployments.models.desk import ModelDesk
 from deployments.models.versions import ModelState, Order, Version
 from deployments.models.versions import Report as ModelReport
-from deployments.names import DEFAULT_MODEL, NAMESPACE, SUPERVISOR
-from deployments.streams.actor import Report, actor_name, stream_actor_class, stream_actors
-from deployments.streams.backoff import Backoff
-from deployments.streams.hardware import NOTHING, Budget, Grant, plan
+from deployments.names import DEFAULT_MODEL
+from deployments.store.opening import open_store, refuse_nodes, warnings_of
+from deployments.streams.actor import stream_actor_class
+from deployments.streams.hardware import Budget, plan
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
-from deployments.supervisor import keeper
+from deployments.supervisor.book import SEQUENCE_BLOCK, StreamBook
 from deployments.supervisor.config import SupervisorConfig
-from deployments.supervisor.reconcile import Action, Observed, Reap, Start, Stop, Update, reconcile
-from deployments.supervisor.registry import Entry, StreamRegistry, patch
+from deployments.supervisor.lives.actor import Life, Lives
+from deployments.supervisor.past import Past
+from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
+from deployments.supervisor.registry import Entry
 from deployments.supervisor.room import shortage
 from deployments.telemetry import SupervisorTelemetry
 
 PERIOD_S = 0.5
 """How old a shown status may be, and how soon a dead actor is noticed."""
 
-POLL_TIMEOUT_S = 5.0
-"""An actor that gives no report for this long is shown as it last was."""
-
-ADOPT_TIMEOUT_S = 2.0
-"""How long a restarted supervisor waits for all actors at once; who is silent is asked again with the others."""
+FIND_PERIOD_S = 10.0
+"""How often to look for stream actors that nobody here started."""
 
 ADOPTION_PATIENCE_S = 4.0
 """Longest wait of a call for the adoption; then the caller is told to try again."""
 
-DELETE_TIMEOUT_S = 10.0
-"""A stream that has not stopped by then is killed."""
-
-UNSEEN_DELETE_TIMEOUT_S = 1.0
-"""The same of an actor that never reported: no node has had room for it yet, or it only just starts."""
-
-PLACE_PATIENCE_S = 60.0
-"""How long an actor with a place on a GPU may wait for a node with room; then it starts without. A crowd of actors that
-start at once on a small node takes half of it."""
-
-SEQUENCE_MARGIN = 100_000
-"""Added when an actor is replaced: above the frames that its predecessor decoded unseen since its last report."""
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Running:
-    """What is known of one started actor."""
-
-    actor: ActorHandle[Any]
-    generation: int
-    grant: Grant
-    started: float
-    report: Report | None = None
-    alive: bool = True
-    stopping: bool = False
-    poll: asyncio.Task[None] | None = None
 
 
 class Supervisor:
     """Accepts changes of specs, starts and ends actors, and knows every stream's status."""
 
-    def __init__(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
+    def __init__(self, config: SupervisorConfig, policy: UrlPolicy, store: str) -> None:
+        code_version()  # now: the sources may change while this process runs the ones it has loaded
         self._config = config
         self._policy = policy
-        self._registry = StreamRegistry()
+        self._store = store
+        self._book = StreamBook(open_store(store, os.environ))
+        self._lives = Lives()
         self._models = ModelDesk()
-        self._running: dict[str, _Running] = {}
-        self._epochs: Counter[str] = Counter()
-        self._sequences: Counter[str] = Counter()
-        self._deaths: dict[str, Backoff] = {}
-        self._not_before: dict[str, float] = {}
-        self._unplaced: set[str] = set()
+        self._past = Past()
         self._waiting: dict[str, LastError] = {}
+        self._endings: set[asyncio.Task[None]] = set()
         self._free: list[Mapping[str, float]] = []
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
+        self._trouble: StoreAway | None = None
+        self._draining = False
+        self._find_at = 0.0
         self._wake = asyncio.Event()
 
         # Ray calls a restarted actor's constructor, on the event loop, and nothing else. A call to itself from here
         # is lost where Ray takes long to tell it that it lives.
         self._loop_task = asyncio.get_running_loop().create_task(self._loop())
+
+    async def identity(self) -> tuple[str, str]:
+        """Its code and its store: one of another code or store has to be replaced."""
+        return code_version(), self._store
 
     async def configure(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
         """What holds for actors that start from now on: a redeployed API brings its own."""
@@ -108,58 +91,74 @@ class Supervisor:
     # What the API calls ---------------------------------------------------------------------------------------
 
     async def create(self, spec: StreamSpec) -> StreamView:
-        """Raises StreamExists, InvalidSpec, ForbiddenAddress."""
+        """Raises StreamExists, InvalidSpec, ForbiddenAddress, StoreAway; as all of these do SupervisorUnavailable."""
         await self._check(spec)
-        return self._changed(self._registry.create(spec))
+        return self._changed(await self._book.create(spec))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
-        """Raises SpecConflict, InvalidSpec, ForbiddenAddress."""
+        """Raises SpecConflict, InvalidSpec, ForbiddenAddress, StoreAway."""
         await self._check(spec)
-        entry, created = self._registry.put(spec, if_generation)
+        entry, created = await self._book.put(spec, if_generation)
         return self._changed(entry), created
 
     async def patch(self, stream_id: str, merge_patch: Mapping[str, Any], if_generation: int | None) -> StreamView:
-        """Raises StreamNotFound, SpecConflict, InvalidSpec, ForbiddenAddress."""
+        """Raises StreamNotFound, SpecConflict, InvalidSpec, ForbiddenAddress, StoreAway."""
         await self._adoption()
-        return self._changed(await patch(self._registry, stream_id, merge_patch, if_generation, self._check))
+        return self._changed(await self._book.patch(stream_id, merge_patch, if_generation, self._check))
 
     async def get(self, stream_id: str) -> StreamView:
         """Raises StreamNotFound."""
         await self._adoption()
-        return self._view(self._registry.get(stream_id))
+        return self._view(self._book.get(stream_id))
 
     async def list(self) -> list[StreamView]:
         """Every stream, sorted by id."""
         await self._adoption()
-        return [self._view(entry) for entry in sorted(self._registry, key=lambda entry: entry.spec.id)]
+        return [self._view(entry) for entry in sorted(self._book, key=lambda entry: entry.spec.id)]
 
     async def restart(self, stream_id: str) -> StreamView:
         """Reconnect now. Raises StreamNotFound."""
         await self._adoption()
-        entry = self._registry.get(stream_id)
-        self._not_before.pop(stream_id, None)
-        self._unplaced.discard(stream_id)
-        running = self._running.get(stream_id)
-        if running is not None and running.alive:
-            running.actor.reconnect.remote()
+        entry = self._book.get(stream_id)
+        self._past.try_now(stream_id)
+        for life in self._lives.of(stream_id):
+            if life.alive:
+                life.actor.reconnect.remote(self._book.epoch)
         return self._view(entry)
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:
-        """Return once the stream's actor has ended, at most `DELETE_TIMEOUT_S` later. Raises StreamNotFound."""
+        """Return once the stream's actor has ended, at most 10 s later. Raises StreamNotFound, StoreAway."""
         await self._adoption()
-        self._registry.remove(stream_id, if_generation)
-        keeper.forget(stream_id)
-        self._unplaced.discard(stream_id)
+        await self._book.remove(stream_id, if_generation)
+        self._past.forget(stream_id)
         self._waiting.pop(stream_id, None)
-        await self._stop(stream_id)
+        await self._end_all(self._lives.of(stream_id))
+
+    async def drain(self) -> None:
+        """End all actors in good order and start none any more; what users want stays in the store."""
+        self._draining = True
+        await self._end_all(list(self._lives))
+
+    async def end(self, epoch: int) -> None:
+        """End this process for good where it has that epoch: another supervisor took over."""
+        if epoch == self._book.epoch:
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
     async def _adoption(self) -> None:
-        """Return once all streams are known. Raises SupervisorUnavailable."""
+        """Return once all streams are known. Raises SupervisorUnavailable, StoreAway."""
+        if self._fenced:
+            raise SupervisorUnavailable("another supervisor has taken over the store: this one ends")
         try:
             async with asyncio.timeout(ADOPTION_PATIENCE_S):
                 await self._adopted.wait()
         except TimeoutError:
+            if self._trouble is not None:
+                raise StoreAway(str(self._trouble)) from None
             raise SupervisorUnavailable("the supervisor is finding its streams again: try again shortly") from None
+
+    @property
+    def _fenced(self) -> bool:
+        return self._book.fenced or self._lives.fenced
 
     async def _check(self, spec: StreamSpec) -> None:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
@@ -176,7 +175,7 @@ class Supervisor:
     async def _check_model(self, spec: StreamSpec) -> None:
         """Refuse a model that there is not; one that a stream has already may be away, and the default one comes."""
         model = spec.detect.model
-        had = {entry.spec.detect.model for entry in self._registry if entry.spec.id == spec.id}
+        had = {entry.spec.detect.model for entry in self._book if entry.spec.id == spec.id}
         known = {state.name for state in self._models.states()} | {DEFAULT_MODEL} | had
         if model not in known:
             known |= await asyncio.to_thread(declared_models)
@@ -204,65 +203,105 @@ class Supervisor:
     # The loop -------------------------------------------------------------------------------------------------
 
     async def _loop(self) -> None:
-        while True:
+        while not self._fenced:
             try:
-                if not self._adopted.is_set():
-                    await self._adopt()
-                    self._adopted.set()
-                self._poll()
-                self._reconcile()
-                self._look_for_room()
-                self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._registry))
+                await self._pass()
+                self._trouble = None
+            except StoreAway as error:
+                if self._trouble is None:
+                    logger.warning("%s; running streams run on, none is changed or started", error)
+                self._trouble = error
             except Exception:
                 logger.exception("a pass over the streams failed; the next one tries again")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), PERIOD_S)
             self._wake.clear()
+        logger.error("another supervisor has taken over the store: this one ends")
+        # By a call, as an actor can't end itself for good from its loop; with its epoch, as the call may reach another.
+        ray.get_runtime_context().current_actor.end.remote(self._book.epoch)
 
-    def _reconcile(self) -> None:
-        observed = {stream_id: self._observed(stream_id, running) for stream_id, running in self._running.items()}
-        self._unplaced |= {stream_id for stream_id, seen in observed.items() if seen.unplaced}
-        actions = reconcile(self._registry, observed)
+    async def _pass(self) -> None:
+        if not self._adopted.is_set():
+            await self._adopt()
+            self._adopted.set()
+        self._lives.poll(self._book.epoch)
+        if asyncio.get_running_loop().time() >= self._find_at:
+            self._find_at = asyncio.get_running_loop().time() + FIND_PERIOD_S
+            await self._lives.find(self._book.epoch)
+        for life in self._lives:
+            if life.alive and life.report is not None:
+                self._past.healthy(life.stream_id, asyncio.get_running_loop().time())
+        self._look_for_room()
+        self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._book))
+        if not self._draining:
+            await self._reconcile()
+        await self._book.settle()
+        for life in self._lives:
+            await self._book.extend(life.stream_id, life.next_sequence)
+
+    async def _adopt(self) -> None:
+        """Take over the store, and go on where an earlier supervisor ended: its streams may have run on."""
+        nodes = await asyncio.to_thread(ray.nodes)
+        refuse_nodes(self._store, sum(node["Alive"] for node in nodes))
+        for line in await asyncio.to_thread(warnings_of, self._store, os.environ):
+            logger.warning("%s", line)
+        await self._book.open({"node": ray.get_runtime_context().get_node_id(), "at": time.time()})
+        await self._lives.find(self._book.epoch)
+        for life in self._lives:
+            kept = self._book.kept(life.stream_id)
+            if life.report is None and kept is not None:
+                life.grant = kept.grant
+
+    async def _reconcile(self) -> None:
+        desired = [Wanted(entry, self._past.not_before(entry.spec.id)) for entry in self._book]
+        now = asyncio.get_running_loop().time()
+        actions = reconcile(desired, self._lives.observed(self._past.unplaced), now)
         starts = any(isinstance(action, Start) for action in actions)
         offered: dict[str, float] = ray.cluster_resources() if starts else {}  # type: ignore[no-untyped-call]
-        for action in actions:
-            self._apply(action, offered)
+        for action in sorted(actions, key=lambda action: isinstance(action, Start)):  # what needs the store comes last
+            await self._apply(action, offered)
 
-    def _observed(self, stream_id: str, running: _Running) -> Observed:
-        waits = running.grant != NOTHING and running.report is None and stream_id not in self._unplaced
-        unplaced = waits and asyncio.get_running_loop().time() - running.started > PLACE_PATIENCE_S
-        return Observed(running.generation, running.alive, running.stopping, running.grant, unplaced)
-
-    def _apply(self, action: Action, offered: Mapping[str, float]) -> None:
+    async def _apply(self, action: Action, offered: Mapping[str, float]) -> None:
         match action:
             case Start(entry):
-                if asyncio.get_running_loop().time() >= self._not_before.get(entry.spec.id, 0.0):
-                    self._start(entry, offered)
-            case Update(entry):
-                running = self._running[entry.spec.id]
-                running.generation = entry.generation
-                running.actor.apply.remote(entry.spec, entry.generation)
-            case Stop(stream_id):
-                asyncio.get_running_loop().create_task(self._stop(stream_id))
-            case Reap(stream_id):
-                self._reap(stream_id)
+                await self._start(entry, offered)
+            case Update(actor, entry):
+                life = self._lives[actor]
+                life.generation = entry.generation
+                life.actor.apply.remote(self._book.epoch, entry.spec, entry.generation)
+            case Restart(actor, unplaced):
+                if unplaced:
+                    self._past.unplaced.add(self._lives[actor].stream_id)
+                self._end_soon(self._lives[actor])
+            case Stop(actor):
+                logger.warning("an actor of stream %s is ended: nobody wants it", self._lives[actor].stream_id)
+                self._end_soon(self._lives[actor])
+            case Reap(actor):
+                self._reap(self._lives[actor])
 
-    def _start(self, entry: Entry, offered: Mapping[str, float]) -> None:
+    async def _start(self, entry: Entry, offered: Mapping[str, float]) -> None:
+        """Begin another life of a stream: it is in the store before its actor is made. Raises StoreAway."""
         stream_id = entry.spec.id
-        budget = Budget.of(offered, (running.grant for running in self._running.values()))
-        planned = plan(entry.spec, budget, patient=stream_id not in self._unplaced)
+        budget = Budget.of(offered, (life.grant for life in self._lives))
+        planned = plan(entry.spec, budget, patient=stream_id not in self._past.unplaced)
         if planned.grant is None:
             self._wait(stream_id, planned.notes[0])
             return
         self._waiting.pop(stream_id, None)
-        self._epochs[stream_id] += 1
-        self._keep(entry, planned.grant)
+        kept = await self._book.begin(stream_id, planned.grant, self._past.seen(stream_id))
         memory = self._config.stream_memory_mb * 1024**2
         create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
-        life = (self._epochs[stream_id], self._sequences[stream_id])
-        actor = create.remote(entry.spec, entry.generation, self._policy, *life, planned.grant, planned.notes)
+        numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
+        spec, generation = kept.entry.spec, kept.entry.generation
+        try:
+            actor = create.remote(
+                self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes
+            )
+        except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
+            self._find_at = 0.0
+            return
         now = asyncio.get_running_loop().time()
-        self._running[stream_id] = _Running(actor, entry.generation, planned.grant, now)
+        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, now))
 
     def _wait(self, stream_id: str, why: str) -> None:
         """Start the stream on a later pass, once a place is free."""
@@ -272,122 +311,53 @@ class Supervisor:
             self._waiting[stream_id] = LastError(code=code, message=why, at=time.time(), retryable=True)
             logger.warning("stream %s waits: %s", stream_id, why)
 
-    def _reap(self, stream_id: str) -> None:
-        self._remember_sequence(self._running.pop(stream_id), stream_id)
-        loop = asyncio.get_running_loop()
-        backoff = self._deaths.setdefault(stream_id, Backoff())
-        self._not_before[stream_id] = loop.time() + backoff.next_delay()
+    def _reap(self, life: Life) -> None:
+        self._lives.forget(life)
+        if self._book.kept(life.stream_id) is not None:
+            self._past.ended(life.stream_id, life.next_sequence)
+            self._past.died(life.stream_id, asyncio.get_running_loop().time())
 
-    async def _stop(self, stream_id: str) -> None:
-        running = self._running.get(stream_id)
-        if running is None or running.stopping:
-            return
-        running.stopping = True
-        timeout_s = DELETE_TIMEOUT_S if running.report is not None else UNSEEN_DELETE_TIMEOUT_S
-        try:
-            await asyncio.wait_for(running.actor.stop.remote(), timeout_s)
-        except (TimeoutError, RayError):
-            logger.warning("stream %s did not stop within %g s: its actor is killed", stream_id, timeout_s)
-        ray.kill(running.actor, no_restart=True)
-        self._remember_sequence(running, stream_id)
-        if self._running.get(stream_id) is running:
-            del self._running[stream_id]
+    def _end_soon(self, life: Life) -> None:
+        task = asyncio.get_running_loop().create_task(self._end_all([life]))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
-    # Observation ----------------------------------------------------------------------------------------------
+    async def _end_all(self, lives: Iterable[Life]) -> None:
+        for life in (found := list(lives)):
+            if self._book.kept(life.stream_id) is not None:
+                self._past.ended(life.stream_id, life.next_sequence)
+        await asyncio.gather(*(self._lives.end(life, self._book.epoch) for life in found))
+        self._wake.set()
 
-    def _poll(self) -> None:
-        for running in self._running.values():
-            if running.alive and not running.stopping and (running.poll is None or running.poll.done()):
-                running.poll = asyncio.get_running_loop().create_task(self._ask(running))
-
-    async def _ask(self, running: _Running, timeout_s: float = POLL_TIMEOUT_S) -> None:
-        try:
-            report: Report = await asyncio.wait_for(running.actor.report.remote(), timeout_s)
-        except TimeoutError:
-            return  # not placed yet, or busy; shown as it last was
-        except RayActorError:
-            running.alive = False
-        except RayError:
-            logger.exception("an actor could not report")
-        else:
-            running.report = report
-            if backoff := self._deaths.get(report.spec.id):
-                backoff.healthy(asyncio.get_running_loop().time())
-
-    async def _adopt(self) -> None:
-        """Go on where an earlier life of this supervisor ended: its streams ran on, or wait for a node still."""
-        kept = await asyncio.to_thread(keeper.recall)
-        now = asyncio.get_running_loop().time()
-        found = {
-            # Generation 0, as which of them it follows is not known: one that stays silent is told again.
-            stream_id: _Running(actor, 0, kept[stream_id].grant if stream_id in kept else NOTHING, now)
-            for stream_id, actor in (await asyncio.to_thread(stream_actors)).items()
-        }
-        await asyncio.gather(*(self._ask(running, ADOPT_TIMEOUT_S) for running in found.values()))
-        for running in found.values():
-            if running.report is not None:
-                running.generation, running.grant = running.report.status.generation, running.report.grant
-        for stream_id, stream in kept.items():
-            self._registry.adopt(stream.entry)
-            self._epochs[stream_id], self._sequences[stream_id] = stream.epoch, stream.sequence
-        self._running = found
+    # Views ----------------------------------------------------------------------------------------------------
 
     def _look_for_room(self) -> None:
         """What each node has free, while an actor has not reported yet."""
-        if any(running.report is None for running in self._running.values()):
+        if any(life.report is None for life in self._lives):
             self._free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
 
-    def _keep(self, entry: Entry, grant: Grant) -> None:
-        stream_id = entry.spec.id
-        keeper.keep(keeper.Kept(entry, self._epochs[stream_id], self._sequences[stream_id], grant))
-
-    def _remember_sequence(self, running: _Running, stream_id: str) -> None:
-        seen = running.report.next_sequence if running.report is not None else self._sequences[stream_id]
-        self._sequences[stream_id] = max(self._sequences[stream_id], seen) + SEQUENCE_MARGIN
-
     def _changed(self, entry: Entry) -> StreamView:
-        running = self._running.get(entry.spec.id)
-        self._keep(entry, running.grant if running is not None else NOTHING)
         self._wake.set()
         return self._view(entry)
 
     def _view(self, entry: Entry) -> StreamView:
-        running = self._running.get(entry.spec.id)
-        if running is None or running.report is None:
-            known = self._epochs[entry.spec.id] > 0
-            reason = "its actor ended and is started again" if known else "its actor is about to be started"
-            reason = self._start_of(running) if running else reason
+        life = next(iter(reversed(self._lives.of(entry.spec.id))), None)
+        if life is None or life.report is None:
             waiting = self._waiting.get(entry.spec.id)
-            reason = waiting.message if waiting else reason
+            reason = waiting.message if waiting else self._reason(entry.spec.id, life)
             status = StreamStatus(generation=entry.generation, reason=reason, last_error=waiting)
         else:
-            status = running.report.status.model_copy(update={"generation": entry.generation})
+            status = life.report.status.model_copy(update={"generation": entry.generation})
         return StreamView(spec=entry.spec, status=status)
 
-    def _start_of(self, running: _Running) -> str:
-        lack = shortage({**self._config.resources, **running.grant.resources}, self._free)
-        return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
-
-
-def get_supervisor(config: SupervisorConfig, policy: UrlPolicy) -> ActorHandle[Any]:
-    """The cluster's supervisor, started where there is none yet."""
-    create: Any = ray.remote(Supervisor)
-    options = create.options(
-        name=SUPERVISOR,
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=-1,
-        max_concurrency=256,
-    )
-    actor: ActorHandle[Any] = options.remote(config, policy)
-    return actor
-
-
-def stream_actor(stream_id: str) -> ActorHandle[Any]:
-    """The actor of a running stream. Raises StreamNotFound."""
-    try:
-        return ray.get_actor(actor_name(stream_id), NAMESPACE)
-    except ValueError:
-        raise StreamNotFound(f"stream {stream_id!r} does not run") from None
+    def _reason(self, stream_id: str, life: Life | None) -> str:
+        if self._draining:
+            return "the system is being stopped"
+        if life is not None:
+            lack = shortage({**self._config.resources, **life.grant.resources}, self._free)
+            return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
+        if self._trouble is not None:
+            return f"its actor can't be started: {self._trouble}"
+        kept = self._book.kept(stream_id)
+        began = kept is not None and kept.epoch > 0
+        return "its actor ended and is started again" if began else "its actor is about to be started"

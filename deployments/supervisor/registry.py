@@ -7,7 +7,7 @@ stay the same, so that nobody can send them elsewhere.
 from __future__ import annotations
 
 import operator
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -56,7 +56,7 @@ class StreamRegistry:
     def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
         """Create or replace; the flag says whether it was created. Raises SpecConflict."""
         old = self._entries.get(spec.id)
-        _require_generation(spec.id, old, if_generation)
+        require_generation(spec.id, old, if_generation)
         if old is None:
             return self._store(spec, 1), True
         kept = _keep_credentials(old.spec, spec)
@@ -77,12 +77,12 @@ class StreamRegistry:
             raise InvalidSpec(".".join(map(str, first["loc"])), first["msg"]) from None
 
     def adopt(self, entry: Entry) -> None:
-        """Take an entry over as it is, from an actor that runs it already."""
+        """Take an entry over as it is."""
         self._entries[entry.spec.id] = entry
 
     def remove(self, stream_id: str, if_generation: int | None) -> None:
         """Raises StreamNotFound, SpecConflict."""
-        _require_generation(stream_id, self.get(stream_id), if_generation)
+        require_generation(stream_id, self.get(stream_id), if_generation)
         del self._entries[stream_id]
 
     def _store(self, spec: StreamSpec, generation: int) -> Entry:
@@ -91,30 +91,8 @@ class StreamRegistry:
         return entry
 
 
-async def patch(
-    registry: StreamRegistry,
-    stream_id: str,
-    merge_patch: Mapping[str, Any],
-    if_generation: int | None,
-    check: Callable[[StreamSpec], Awaitable[None]],
-) -> Entry:
-    """Merge, ``check`` and store; what another change overtook during the check is merged again.
-
-    Raises StreamNotFound, InvalidSpec, SpecConflict where ``if_generation`` is another, and what ``check`` does.
-    """
-    while True:
-        found = registry.get(stream_id)
-        _require_generation(stream_id, found, if_generation)
-        spec = registry.merged(stream_id, merge_patch)
-        await check(spec)
-        try:
-            return registry.put(spec, found.generation)[0]
-        except SpecConflict:
-            continue
-
-
-def _require_generation(stream_id: str, entry: Entry | None, wanted: int | None) -> None:
-    """``wanted`` 0 means that the stream must not exist yet."""
+def require_generation(stream_id: str, entry: Entry | None, wanted: int | None) -> None:
+    """``wanted`` 0 means that the stream must not exist yet. Raises SpecConflict."""
     found = entry.generation if entry is not None else 0
     if wanted is not None and wanted != found:
         raise SpecConflict(f"stream {stream_id!r} is at generation {found}, not {wanted}: read it again")

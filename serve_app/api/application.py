@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve_app.api import detect, inference_v2, live, models, streams, system
+from serve_app.api import detect, fleet, inference_v2, live, models, streams, system
 from serve_app.api.dependencies import Ports
 from serve_app.api.openapi import describe
 from serve_app.api.pages import pages_router
@@ -76,7 +76,7 @@ def create_api(
     )
     inference = Inference(detector, media, version)
     app.state.ports = Ports(streams_port, detector, media, Viewers(streams_port, viewer_limit), inference)
-    parts = (streams, live, detect, inference_v2, models, system)
+    parts = (streams, fleet, live, detect, inference_v2, models, system)
     for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)
     add_handlers(app)

@@ -60,7 +60,10 @@ class NodeLoad:
 
 
 class Streams(Protocol):
-    """The streams there are: what is wanted of them, how they are, what they see."""
+    """The streams there are: what is wanted of them, how they are, what they see.
+
+    Every change raises StoreAway where it can't be stored: nothing has changed then.
+    """
 
     async def create(self, spec: StreamSpec) -> StreamView:
         """Add a stream.
@@ -103,6 +106,10 @@ class Streams(Protocol):
 
     async def restart(self, stream_id: str) -> StreamView:
         """Reconnect the source now. Raises StreamNotFound."""
+        ...
+
+    async def drain(self) -> None:
+        """End all streams, 10 s later at most, and start none any more; what is wanted of them stays."""
         ...
 
     async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:

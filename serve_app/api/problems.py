@@ -33,6 +33,7 @@ from deployments.errors import (
     PackageRefused,
     RaysightError,
     SpecConflict,
+    StoreAway,
     StreamError,
     StreamErrorCode,
     StreamExists,
@@ -107,6 +108,7 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     PackageRefused: Kind(422, "package_refused", "The package can't be used"),
     Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
+    StoreAway: Kind(503, "store_unavailable", "Nothing can be changed now"),
     SupervisorUnavailable: Kind(503, "supervisor_unavailable", "Streams can't be changed or listed now"),
 }
 """Status and code of each error that the ports raise; `StreamError` has its own, see `source_kind`."""

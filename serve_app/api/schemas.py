@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,12 @@ class StreamPage(_Answer):
 
     items: tuple[StreamView, ...]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next part; null on the last.")
+
+
+class Fleet(_Answer):
+    """All streams."""
+
+    streams: dict[str, dict[str, Any]] = Field(description="Specs by id, without what is as by default.")
 
 
 class DetectedObject(_Answer):

@@ -20,7 +20,6 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "**/deployment.py",
         "serve_app/app.py",
         "deployments/telemetry.py",
-        "deployments/supervisor/keeper.py",
     ),
     "fastapi": ("serve_app/**",),
     "starlette": ("serve_app/**",),
@@ -35,6 +34,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pycuda": ("engines/trt/**",),
     "cuda": ("engines/trt/**",),
     "faster_coco_eval": ("engines/evaluation/coco.py",),
+    "redis": ("deployments/store/redis.py",),
+    "sqlite3": ("deployments/store/sqlite.py",),
     "onnxruntime": ("engines/onnx.py", "engines/onnx_cuda.py", "engines/package.py", "engines/building/trial.py"),
 }
 """Packages that few files may know, and which."""

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from deployments.store.sqlite import SqliteStore
 from serve_app.local import free_port
 from tests.support.cluster import wait_until
 
@@ -45,8 +46,8 @@ def summary(output: str) -> Mapping[str, tuple[int, int]]:
 
 
 @pytest.mark.timeout(180)
-def test_the_demo_ends_by_itself_and_says_what_it_found() -> None:
-    demo = start_demo(DEMO_SECONDS="15")
+def test_the_demo_ends_by_itself_and_says_what_it_found(tmp_path: Path) -> None:
+    demo = start_demo(DEMO_SECONDS="15", STATE=str(tmp_path))
     output, errors = demo.communicate(timeout=170)
     assert demo.returncode == 0, output + errors
     found = summary(output)
@@ -59,8 +60,8 @@ def test_the_demo_ends_by_itself_and_says_what_it_found() -> None:
 
 
 @pytest.mark.timeout(180)
-def test_ctrl_c_stops_everything() -> None:
-    demo = start_demo()
+def test_ctrl_c_stops_everything_and_forgets_nothing_that_the_user_registered(tmp_path: Path) -> None:
+    demo = start_demo(STATE=str(tmp_path))
     assert demo.stdout is not None
     api, name = "", f"ctrl-c-{os.getpid()}"
     for line in demo.stdout:
@@ -76,6 +77,7 @@ def test_ctrl_c_stops_everything() -> None:
     os.killpg(demo.pid, signal.SIGINT)
     demo.communicate(timeout=60)
     assert psutil.wait_procs(started, timeout=10)[1] == []
+    assert set(SqliteStore(tmp_path / "registry.db").all("stream")) == {"recorded"}
     files = sorted((ROOT / "recordings").glob(f"{name}*"))
     try:
         assert len(files) == 1, files  # no second one was begun

@@ -59,6 +59,7 @@ class MemoryStreams:
         self.streams: dict[str, MemoryStream] = {}
         self.changed = asyncio.Condition()
         self.waiting = 0
+        self.drained = False
         self.failure: Exception | None = None
 
     def _found(self, stream_id: str) -> MemoryStream:
@@ -122,6 +123,9 @@ class MemoryStreams:
         status = stream.view.status.model_copy(update={"state": StreamState.CONNECTING})
         stream.view = StreamView(spec=stream.view.spec, status=status)
         return stream.view
+
+    async def drain(self) -> None:
+        self.drained = True
 
     async def set_status(self, stream_id: str, **changes: Any) -> None:
         """Change what is the case with a stream."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +200,35 @@ def test_streams_that_wait_say_for_what_and_survive_the_supervisor(raysight: Ray
     assert time.monotonic() - started < 5  # nothing runs that would have to end
     raysight.api.patch("/v1/streams/no-gpu", json={"source": {"hwaccel": "none"}}).raise_for_status()
     raysight.wait("no-gpu", online)  # with the password that was kept
+
+
+ORPHAN = """
+import ray
+from pathlib import Path
+from deployments.streams.actor import stream_actor_class
+from deployments.streams.hardware import NOTHING
+from deployments.streams.policy import UrlPolicy
+from deployments.streams.spec import SourceSpec, StreamSpec
+
+ray.init(address={address!r}, log_to_driver=False)
+policy = UrlPolicy(media_root=Path("/tmp"), output_root=Path("/tmp"), allow_private=True)
+spec = StreamSpec(id="orphan", source=SourceSpec(url="testsrc://"))
+actor = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING).remote(0, spec, 1, policy, 1, 0, NOTHING, ())
+print(ray.get(actor.report.remote(0)).status.state)
+"""
+
+
+@pytest.mark.timeout(120)
+def test_an_actor_that_nobody_wants_is_found_and_ended(raysight: Raysight) -> None:
+    raysight.put("good", GOOD)
+    raysight.wait("good", online)
+    script = ORPHAN.format(address=f"127.0.0.1:{raysight.cluster.gcs_port}")
+    made = subprocess.run(
+        [sys.executable, "-c", script], env=raysight.cluster.environment(), capture_output=True, text=True, timeout=60
+    )
+    assert made.returncode == 0, made.stderr
+    wait_until(lambda: len(raysight.processes("ray::StreamActor")) == 1, timeout_s=30)
+    assert raysight.status("good")["online"]
 
 
 def test_parallel_patches_all_count(raysight: Raysight) -> None:

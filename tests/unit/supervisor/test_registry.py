@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from deployments.errors import InvalidSpec, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.spec import OutputSpec, SourceSpec, StreamSpec
-from deployments.supervisor.registry import Entry, StreamRegistry, patch
+from deployments.supervisor.registry import Entry, StreamRegistry
 
 
 def spec(stream_id: str = "gate", **changes: Any) -> StreamSpec:
@@ -153,41 +152,6 @@ def test_labels_follow_rfc_7396(merge_patch: dict[str, str | None]) -> None:
     assert registry(labels=before).merged("gate", {"labels": merge_patch}).labels == {
         name: value for name, value in expected.items() if value is not None
     }
-
-
-def test_a_patch_that_is_overtaken_while_it_is_checked_is_merged_again() -> None:
-    streams = registry()
-    meanwhile = iter([{"a": "1"}, {"a": "2", "b": "1"}])
-
-    async def overtaken(checked: StreamSpec) -> None:
-        for labels in meanwhile:
-            streams.put(spec(labels=labels), None)
-            return
-
-    entry = asyncio.run(patch(streams, "gate", {"labels": {"c": "3"}}, None, overtaken))
-    assert entry == streams.get("gate") == Entry(spec(labels={"a": "2", "b": "1", "c": "3"}), 4)
-
-
-def test_a_patch_of_one_generation_is_refused_once_that_is_gone() -> None:
-    streams = registry()
-
-    async def overtaken(checked: StreamSpec) -> None:
-        streams.put(spec(paused=True), None)
-
-    with pytest.raises(SpecConflict, match="generation 2"):
-        asyncio.run(patch(streams, "gate", {"labels": {"c": "3"}}, 1, overtaken))
-    assert streams.get("gate") == Entry(spec(paused=True), 2)
-
-
-def test_a_patch_does_not_bring_a_deleted_stream_back() -> None:
-    streams = registry()
-
-    async def deleted(checked: StreamSpec) -> None:
-        streams.remove("gate", None)
-
-    with pytest.raises(StreamNotFound):
-        asyncio.run(patch(streams, "gate", {"paused": True}, None, deleted))
-    assert len(streams) == 0
 
 
 def test_an_entry_is_kept_with_its_credentials() -> None:

@@ -1,0 +1,76 @@
+"""A store whose values are encrypted, so that who reads its file or its backup learns no password."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from deployments.store.protocol import Guard, Record, Store, StoreAway
+
+KEY_VARIABLE = "RAYSIGHT_STORE_KEY"
+"""Keys, split by commas: the first one encrypts, all of them decrypt."""
+
+KEY_FILE_VARIABLE = "RAYSIGHT_STORE_KEY_FILE"
+"""Path of a file with the same, one a line."""
+
+MAKE_KEY = "python -c 'from cryptography.fernet import Fernet as F; print(F.generate_key().decode())'"
+
+_MARK = b"sealed:"
+
+
+def keys_from(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys that the environment gives, none where it gives none. Raises StoreAway."""
+    text = environment.get(KEY_VARIABLE, "")
+    path = environment.get(KEY_FILE_VARIABLE)
+    if path:
+        try:
+            text = Path(path).read_text()
+        except OSError as error:
+            raise StoreAway(f"{KEY_FILE_VARIABLE} can't be read: {error}") from error
+    return tuple(text.replace(",", " ").split())
+
+
+class SealedStore:
+    """`Store` around another one. Values that were stored before there was a key are read as they are.
+
+    Args:
+        keys: of Fernet: 32 bytes in base64. Without one nothing is encrypted, and what is can't be read.
+
+    Raises StoreAway where a key is none.
+    """
+
+    def __init__(self, inner: Store, keys: Sequence[str]) -> None:
+        self._inner = inner
+        try:
+            self._box = MultiFernet([Fernet(key) for key in keys]) if keys else None
+        except ValueError:
+            raise StoreAway(f"a key in {KEY_VARIABLE} is none of Fernet: make one by {MAKE_KEY}") from None
+
+    def all(self, kind: str) -> dict[str, Record]:
+        return {key: self._opened(record) for key, record in self._inner.all(kind).items()}
+
+    def get(self, kind: str, key: str) -> Record | None:
+        record = self._inner.get(kind, key)
+        return self._opened(record) if record is not None else None
+
+    def put(self, kind: str, key: str, value: bytes, expected: int | None, guard: Guard | None = None) -> int:
+        sealed = _MARK + self._box.encrypt(value) if self._box is not None else value
+        return self._inner.put(kind, key, sealed, expected, guard)
+
+    def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
+        self._inner.delete(kind, key, expected, guard)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _opened(self, record: Record) -> Record:
+        if not record.value.startswith(_MARK):
+            return record
+        if self._box is None:
+            raise StoreAway(f"the store is encrypted: set {KEY_VARIABLE} or {KEY_FILE_VARIABLE} where Ray is started")
+        try:
+            return Record(self._box.decrypt(record.value.removeprefix(_MARK)), record.version)
+        except InvalidToken:
+            raise StoreAway(f"no key in {KEY_VARIABLE} opens what is stored: add the one it was stored with") from None

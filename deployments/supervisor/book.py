@@ -1,0 +1,210 @@
+"""What users want, kept in the store: a change is in the store before it is anywhere else.
+
+The supervisor alone writes here, each time under the guard of its epoch: one that was replaced can write nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from deployments.errors import SpecConflict, StoreAway, SupervisorUnavailable
+from deployments.store.protocol import Conflict, Fenced, Guard, Store
+from deployments.streams.hardware import Grant
+from deployments.streams.spec import StreamSpec
+from deployments.supervisor.records import Kept, pack, unpack
+from deployments.supervisor.registry import Entry, StreamRegistry, require_generation
+
+STREAM, SUPERVISOR = "stream", "supervisor"
+"""Kinds of records."""
+
+EPOCH = "epoch"
+"""Key of the record whose version is the epoch of the supervisor that wrote it."""
+
+SEQUENCE_BLOCK = 1_000_000
+"""Numbers of frames that are reserved at a time; more are when half of them are used. At 60 frames a second a stream
+may thus run for more than two hours while the store is away, and its successor still begins above all it used."""
+
+TURN_TIMEOUT_S = 5.0
+"""Longest wait of a change for those before it: a store that hangs delays each by seconds."""
+
+logger = logging.getLogger(__name__)
+
+
+def take_over(store: Store, owner: Mapping[str, Any]) -> int:
+    """Begin a new epoch, which ends all before it; ``owner`` is noted for people. Raises StoreAway."""
+    value = json.dumps(dict(owner)).encode()
+    while True:
+        found = store.get(SUPERVISOR, EPOCH)
+        try:
+            return store.put(SUPERVISOR, EPOCH, value, found.version if found is not None else 0)
+        except Conflict:
+            continue
+
+
+class StreamBook:
+    """Every stream that users want, and how far each got; all of it survives everything.
+
+    Changes raise what `StreamRegistry` does, StoreAway where they can't be stored (nothing has changed then), and
+    SupervisorUnavailable once another supervisor took over; ``fenced`` is true from then on.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: dict[str, Kept] = {}
+        self._turn = asyncio.Lock()
+        self._guard = Guard(SUPERVISOR, EPOCH, 0)
+        self._unsure: set[str] = set()
+        self.fenced = False
+
+    async def open(self, owner: Mapping[str, Any]) -> None:
+        """Take over and read everything. Raises StoreAway."""
+        epoch = await asyncio.to_thread(take_over, self._store, owner)
+        records = await asyncio.to_thread(self._store.all, STREAM)
+        self._guard = Guard(SUPERVISOR, EPOCH, epoch)
+        self._kept.clear()
+        for stream_id, record in records.items():
+            try:
+                self._kept[stream_id] = unpack(record.value)
+            except ValueError as error:
+                logger.error("stream %s can't be read from the store, register it again: %s", stream_id, error)
+
+    @property
+    def epoch(self) -> int:
+        """Of this supervisor; the highest there ever was, until `fenced`."""
+        return self._guard.version
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([kept.entry for kept in self._kept.values()])
+
+    def get(self, stream_id: str) -> Entry:
+        """Raises StreamNotFound."""
+        return self._registry().get(stream_id)
+
+    def kept(self, stream_id: str) -> Kept | None:
+        """All that is known of a stream; None where nobody wants it."""
+        return self._kept.get(stream_id)
+
+    async def create(self, spec: StreamSpec) -> Entry:
+        """Raises StreamExists."""
+        async with self._change():
+            entry = self._registry().create(spec)
+            await self._write(Kept(entry))
+        return entry
+
+    async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
+        """Create or replace; the flag says whether it was created. Raises SpecConflict."""
+        async with self._change():
+            entry, created = self._registry().put(spec, if_generation)
+            old = self._kept.get(spec.id)
+            if old is None or old.entry != entry:
+                await self._write(replace(old, entry=entry) if old is not None else Kept(entry))
+        return entry, created
+
+    async def patch(
+        self,
+        stream_id: str,
+        merge_patch: Mapping[str, Any],
+        if_generation: int | None,
+        check: Callable[[StreamSpec], Awaitable[None]],
+    ) -> Entry:
+        """Merge, ``check`` and store; what another change overtook during the check is merged again.
+
+        Raises StreamNotFound, InvalidSpec, SpecConflict where ``if_generation`` is another, and what ``check`` does.
+        """
+        while True:
+            registry = self._registry()
+            found = registry.get(stream_id)
+            require_generation(stream_id, found, if_generation)
+            spec = registry.merged(stream_id, merge_patch)
+            await check(spec)
+            try:
+                return (await self.put(spec, found.generation))[0]
+            except SpecConflict:
+                continue
+
+    async def remove(self, stream_id: str, if_generation: int | None) -> None:
+        """Raises StreamNotFound, SpecConflict."""
+        async with self._change():
+            self._registry().remove(stream_id, if_generation)
+            await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._guard)
+            del self._kept[stream_id]
+
+    async def begin(self, stream_id: str, grant: Grant, seen: int) -> Kept:
+        """Note that another life of a stream begins; its first frame gets the number ``reserved - SEQUENCE_BLOCK``.
+
+        Args:
+            seen: the number after the last frame that was heard of.
+
+        Raises StreamNotFound where it was deleted meanwhile.
+        """
+        async with self._change():
+            self._registry().get(stream_id)
+            old = self._kept[stream_id]
+            # Above what it reserved, its frames may have gone on unseen: as long as the store was away.
+            first = old.reserved if seen <= old.reserved else seen + SEQUENCE_BLOCK
+            new = replace(old, epoch=old.epoch + 1, reserved=first + SEQUENCE_BLOCK, grant=grant)
+            await self._write(new)
+        return new
+
+    async def extend(self, stream_id: str, seen: int) -> None:
+        """Reserve more numbers where a stream has used half of its own."""
+        kept = self._kept.get(stream_id)
+        if kept is None or seen <= kept.reserved - SEQUENCE_BLOCK // 2:
+            return
+        async with self._change():
+            if (now := self._kept.get(stream_id)) is not None:
+                await self._write(replace(now, reserved=max(now.reserved, seen + SEQUENCE_BLOCK)))
+
+    async def settle(self) -> None:
+        """Write again what a store that went away may have taken in half: what was refused must not come back."""
+        for stream_id in list(self._unsure):
+            async with self._change():
+                kept = self._kept.get(stream_id)
+                if kept is not None:
+                    await self._write(kept)
+                else:
+                    await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._guard)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+    def _registry(self) -> StreamRegistry:
+        """A copy to try a change on: it counts once it is stored."""
+        registry = StreamRegistry()
+        for kept in self._kept.values():
+            registry.adopt(kept.entry)
+        return registry
+
+    async def _write(self, kept: Kept) -> None:
+        stream_id = kept.entry.spec.id
+        await self._stored(stream_id, self._store.put, STREAM, stream_id, pack(kept), None, self._guard)
+        self._kept[stream_id] = kept
+
+    async def _stored(self, stream_id: str, change: Callable[..., Any], *args: Any) -> None:
+        self._unsure.add(stream_id)
+        try:
+            await asyncio.to_thread(change, *args)
+        except Fenced as error:
+            self.fenced = True
+            raise SupervisorUnavailable(f"another supervisor has taken over: {error}") from None
+        self._unsure.discard(stream_id)
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[None]:
+        """One change at a time, in the order in which they came."""
+        try:
+            async with asyncio.timeout(TURN_TIMEOUT_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise StoreAway(f"the store took longer than {TURN_TIMEOUT_S:g} s for changes before this one") from None
+        try:
+            yield
+        finally:
+            self._turn.release()

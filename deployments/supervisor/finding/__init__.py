@@ -1,0 +1,1 @@
+"""How others find the supervisor and the stream actors."""

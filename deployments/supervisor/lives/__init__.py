@@ -1,0 +1,1 @@
+"""The actors that run streams, as the supervisor sees them."""

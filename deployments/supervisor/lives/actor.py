@@ -1,0 +1,188 @@
+"""`Lives`: every stream actor there is, found by name or started here, asked for its report again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError
+
+from deployments.code import code_version
+from deployments.store.protocol import Fenced
+from deployments.streams.actor import Report, stream_actors
+from deployments.streams.hardware import NOTHING, Grant
+from deployments.supervisor.reconcile import Observed
+
+POLL_TIMEOUT_S = 5.0
+"""An actor that gives no report for this long is shown as it last was."""
+
+FIND_TIMEOUT_S = 2.0
+"""How long actors that were found may take to report, all at once; who is silent is asked again with the others."""
+
+DELETE_TIMEOUT_S = 10.0
+"""A stream that has not stopped by then is killed."""
+
+UNSEEN_DELETE_TIMEOUT_S = 1.0
+"""The same of an actor that never reported: no node has had room for it yet, or it only just starts."""
+
+ENDED_KEPT = 1000
+"""Ray lists an actor for a moment after its end: how many are known not to be found again."""
+
+_NOT_UNDERSTOOD = (TypeError, AttributeError)
+"""What Ray raises for a call with other arguments than the actor's class takes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Life:
+    """What is known of one actor.
+
+    Attributes:
+        generation: 0 where it isn't known, so that it is told again.
+        epoch: 0 where it isn't known.
+        found: another supervisor started it.
+        foreign: it doesn't understand our calls, so it is of another release.
+    """
+
+    actor: ActorHandle[Any]
+    stream_id: str
+    generation: int
+    epoch: int
+    grant: Grant
+    started: float
+    report: Report | None = None
+    alive: bool = True
+    stopping: bool = False
+    found: bool = False
+    foreign: bool = False
+    poll: asyncio.Task[None] | None = None
+
+    @property
+    def key(self) -> str:
+        """Which actor it is."""
+        return key_of(self.actor)
+
+    @property
+    def next_sequence(self) -> int:
+        """The number after the last frame that was heard of."""
+        return self.report.next_sequence if self.report is not None else 0
+
+
+def key_of(actor: ActorHandle[Any]) -> str:
+    """Ray's id of an actor."""
+    return str(actor._actor_id.hex())
+
+
+def _is_current(life: Life) -> bool:
+    """Whether it runs our code. One that was started here is never too old: sources may change while we run."""
+    told = life.report is not None and life.report.code != code_version()
+    return not life.found or not (told or life.foreign)
+
+
+class Lives:
+    """A collection of `Life`; ``fenced`` once an actor said that a newer supervisor calls it."""
+
+    def __init__(self) -> None:
+        self.fenced = False
+        self._lives: dict[str, Life] = {}
+        self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
+
+    def __iter__(self) -> Iterator[Life]:
+        return iter(list(self._lives.values()))
+
+    def __getitem__(self, actor: str) -> Life:
+        return self._lives[actor]
+
+    def of(self, stream_id: str) -> list[Life]:
+        """All of a stream, the newest last; mostly one."""
+        found = [life for life in self._lives.values() if life.stream_id == stream_id]
+        return sorted(found, key=lambda life: (life.alive, life.epoch))
+
+    def add(self, life: Life) -> None:
+        """Take in an actor that was just started."""
+        self._lives[life.key] = life
+
+    def forget(self, life: Life) -> None:
+        """It has ended."""
+        self._lives.pop(life.key, None)
+        self._ended.append(life.key)
+
+    def observed(self, impatient: set[str]) -> list[Observed]:
+        """For `reconcile`; ``impatient``: streams that take no place on a GPU any more that no node has room for."""
+        return [
+            Observed(
+                actor=life.key,
+                stream_id=life.stream_id,
+                generation=life.generation,
+                epoch=life.epoch,
+                alive=life.alive,
+                stopping=life.stopping,
+                reported=life.report is not None,
+                started=life.started,
+                grant=life.grant,
+                patient=life.stream_id not in impatient,
+                current=_is_current(life),
+            )
+            for life in self._lives.values()
+        ]
+
+    async def find(self, epoch: int) -> None:
+        """Take in stream actors that are not known: of an earlier supervisor, or that nobody remembers."""
+        now = asyncio.get_running_loop().time()
+        known = {life.stream_id for life in self._lives.values() if life.alive}  # a name has one actor at a time
+        found = []
+        for stream_id, actor in (await asyncio.to_thread(stream_actors, known)).items():
+            key = key_of(actor)
+            if key not in self._lives and key not in self._ended:
+                self._lives[key] = Life(actor, stream_id, 0, 0, NOTHING, now, found=True)
+                found.append(self._lives[key])
+        await asyncio.gather(*(self.ask(life, epoch, FIND_TIMEOUT_S) for life in found))
+
+    def poll(self, epoch: int) -> None:
+        """Ask everyone who has answered the last question."""
+        for life in self._lives.values():
+            if life.alive and not life.stopping and (life.poll is None or life.poll.done()):
+                life.poll = asyncio.get_running_loop().create_task(self.ask(life, epoch))
+
+    async def ask(self, life: Life, epoch: int, timeout_s: float = POLL_TIMEOUT_S) -> None:
+        """Take the report of one."""
+        try:
+            report: Report = await asyncio.wait_for(life.actor.report.remote(epoch), timeout_s)
+        except TimeoutError:
+            return  # not placed yet, or busy; shown as it last was
+        except Fenced:
+            self.fenced = True
+        except _NOT_UNDERSTOOD:
+            life.foreign = True
+        except RayActorError:
+            life.alive = False
+        except RayError:
+            logger.exception("an actor could not report")
+        else:
+            if life.report is None and life.found:
+                life.generation = report.status.generation
+            life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
+
+    async def end(self, life: Life, epoch: int) -> None:
+        """Return once an actor has ended, `DELETE_TIMEOUT_S` later at most."""
+        if life.stopping:
+            return
+        life.stopping = True
+        timeout_s = DELETE_TIMEOUT_S if life.report is not None else UNSEEN_DELETE_TIMEOUT_S
+        try:
+            await asyncio.wait_for(life.actor.stop.remote(epoch), timeout_s)
+        except Fenced:
+            self.fenced = True
+            life.stopping = False
+            return
+        except (TimeoutError, RayError, *_NOT_UNDERSTOOD):
+            logger.warning("stream %s did not stop within %g s: its actor is killed", life.stream_id, timeout_s)
+        ray.kill(life.actor, no_restart=True)
+        self.forget(life)

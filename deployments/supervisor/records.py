@@ -1,0 +1,67 @@
+"""How a stream lies in the store: JSON with everything that has to be found again, credentials included."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from deployments.streams.hardware import NOTHING, Grant
+from deployments.streams.spec import StreamSpec
+from deployments.streams.urls import Credentials
+from deployments.supervisor.registry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stream that users want, and the last life that was begun for it.
+
+    Attributes:
+        epoch: lives of its actor so far.
+        reserved: numbers of frames below it may have been used.
+        grant: the places on GPUs that were asked for.
+    """
+
+    entry: Entry
+    epoch: int = 0
+    reserved: int = 0
+    grant: Grant = NOTHING
+
+
+def pack(kept: Kept) -> bytes:
+    """To be stored; it shows the credentials."""
+    spec = kept.entry.spec
+    shown: dict[str, Any] = spec.model_dump(mode="json")
+    for part, stored in ((spec.source, shown["source"]), *zip(spec.outputs, shown["outputs"], strict=True)):
+        if part.credentials is not None:
+            stored["credentials"] = _revealed(part.credentials)
+    fields = {
+        "spec": shown,
+        "generation": kept.entry.generation,
+        "epoch": kept.epoch,
+        "reserved": kept.reserved,
+        "grant": asdict(kept.grant),
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def unpack(record: bytes) -> Kept:
+    """What `pack` made. Raises ValueError."""
+    try:
+        fields = json.loads(record)
+        entry = Entry(StreamSpec.model_validate(fields["spec"]), int(fields["generation"]))
+        return Kept(entry, int(fields["epoch"]), int(fields["reserved"]), Grant(**fields["grant"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the record lacks {error}") from None
+
+
+def _revealed(credentials: Credentials) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in credentials:
+        if isinstance(value, SecretStr):
+            found[name] = value.get_secret_value()
+        elif value:
+            found[name] = {key: secret.get_secret_value() for key, secret in value.items()}
+    return found

@@ -1,0 +1,9 @@
+"""What goes wrong around a fleet's file."""
+
+from __future__ import annotations
+
+from deployments.errors import RaysightError
+
+
+class FleetError(RaysightError):
+    """The file or the server can't be used; the message says what to do."""

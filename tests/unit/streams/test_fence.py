@@ -1,0 +1,24 @@
+"""Only the newest supervisor gives orders."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.code import code_version
+from deployments.store.protocol import Fenced
+from deployments.streams.fence import Fence
+
+
+def test_an_older_supervisor_is_refused_once_a_newer_one_called() -> None:
+    fence = Fence(3)
+    fence.admit(3)
+    fence.admit(5)
+    fence.admit(5)
+    with pytest.raises(Fenced, match="supervisor 4 was replaced by supervisor 5"):
+        fence.admit(4)
+    fence.admit(6)
+
+
+def test_a_version_of_the_code_is_the_same_as_long_as_the_process_lives() -> None:
+    assert code_version() == code_version()
+    assert len(code_version().partition("+")[2]) == 12

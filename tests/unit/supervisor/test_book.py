@@ -1,0 +1,301 @@
+"""What users want outlives everything: stored before it counts, fenced, and never half."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deployments.errors import SpecConflict, StoreAway, StreamExists, StreamNotFound, SupervisorUnavailable
+from deployments.store.protocol import Guard, Record
+from deployments.store.sqlite import SqliteStore
+from deployments.streams.hardware import NOTHING, Grant
+from deployments.streams.spec import StreamSpec
+from deployments.supervisor import book as book_module
+from deployments.supervisor.book import SEQUENCE_BLOCK, STREAM, StreamBook
+from deployments.supervisor.records import Kept, pack, unpack
+from deployments.supervisor.registry import Entry
+
+Answer = TypeVar("Answer")
+
+
+def spec(stream_id: str = "gate", **changes: Any) -> StreamSpec:
+    return StreamSpec.model_validate({"id": stream_id, "source": {"url": "rtsp://camera/1"}, **changes})
+
+
+class Failing(SqliteStore):
+    """A store that can be told to break a change before it is made, or after it, when only the answer is lost."""
+
+    before = after = False
+
+    def put(self, kind: str, key: str, value: bytes, expected: int | None, guard: Guard | None = None) -> int:
+        if self.before and kind == STREAM:
+            raise StoreAway("the disk is full")
+        version = super().put(kind, key, value, expected, guard)
+        if self.after and kind == STREAM:
+            raise StoreAway("the answer was lost")
+        return version
+
+    def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
+        if self.before:
+            raise StoreAway("the disk is full")
+        super().delete(kind, key, expected, guard)
+        if self.after:
+            raise StoreAway("the answer was lost")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Failing:
+    return Failing(tmp_path / "registry.db")
+
+
+def run(awaited: Coroutine[Any, Any, Answer]) -> Answer:
+    return asyncio.run(awaited)
+
+
+def opened(store: SqliteStore) -> StreamBook:
+    book = StreamBook(store)
+    run(book.open({"test": True}))
+    return book
+
+
+def test_every_change_is_found_by_the_next_supervisor(store: Failing) -> None:
+    book = opened(store)
+    source = {"url": "rtsp://user:pa%40ss@camera/1?token=t0k"}
+    run(book.create(spec(source=source, outputs=[{"url": "rtmp://media/live/key"}])))
+    run(book.put(spec("yard"), None))
+    run(book.patch("gate", {"paused": True}, 1, accept))
+    run(book.put(spec("gone"), None))
+    run(book.remove("gone", 1))
+    again = opened(store)
+    assert list(again) == list(book)
+    assert {entry.spec.id: entry.generation for entry in again} == {"gate": 2, "yard": 1}
+    kept = again.get("gate").spec.source.credentials
+    assert kept is not None
+    assert kept.password is not None
+    assert kept.password.get_secret_value() == "pa@ss"
+    assert kept == book.get("gate").spec.source.credentials
+    assert again.get("gate").spec.outputs[0].credentials == book.get("gate").spec.outputs[0].credentials
+
+
+async def accept(checked: StreamSpec) -> None:
+    pass
+
+
+def test_what_can_not_be_stored_is_not_accepted(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+    store.before = True
+    for change in (
+        lambda: book.create(spec("yard")),
+        lambda: book.put(spec(paused=True), None),
+        lambda: book.patch("gate", {"paused": True}, None, accept),
+        lambda: book.remove("gate", None),
+        lambda: book.begin("gate", NOTHING, 0),
+    ):
+        with pytest.raises(StoreAway):
+            run(change())
+        assert list(book) == [Entry(spec(), 1)]
+    store.before = False
+    assert run(book.put(spec(paused=True), 1))[0].generation == 2
+
+
+def test_what_was_refused_though_it_was_stored_does_not_come_back(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+    store.after = True
+    for change in (lambda: book.create(spec("yard")), lambda: book.remove("gate", None)):
+        with pytest.raises(StoreAway):
+            run(change())
+    assert set(store.all(STREAM)) == {"yard"}
+    store.after = False
+    run(book.settle())
+    assert list(opened(store)) == [Entry(spec(), 1)]
+
+
+def test_who_was_replaced_writes_nothing_any_more(store: Failing) -> None:
+    old = opened(store)
+    run(old.create(spec()))
+    new = opened(store)
+    assert new.epoch > old.epoch
+    run(new.put(spec(paused=True), 1))
+    before = store.all(STREAM)
+    for change in (
+        lambda: old.create(spec("yard")),
+        lambda: old.put(spec(labels={"a": "b"}), None),
+        lambda: old.remove("gate", None),
+        lambda: old.begin("gate", NOTHING, 0),
+    ):
+        with pytest.raises(SupervisorUnavailable, match="taken over"):
+            run(change())
+    assert old.fenced
+    assert not new.fenced
+    assert store.all(STREAM) == before
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3_000_000), st.booleans(), st.booleans()), max_size=8))
+def test_numbers_of_frames_never_go_back(lives: list[tuple[int, bool, bool]]) -> None:
+    """However many frames a life decodes, seen or not, and whichever supervisor begins the next."""
+    book = opened(store := MemoryStore())
+    run(book.create(spec()))
+    highest = -1
+    seen = 0
+    for frames, reported, new_supervisor in lives:
+        began = run(book.begin("gate", NOTHING, seen))
+        first = began.reserved - SEQUENCE_BLOCK
+        assert first > highest
+        # What is not reported stays within what a life has reserved: more than two hours at 60 frames a second.
+        step = SEQUENCE_BLOCK // 3
+        for decoded in range(0, frames, step):
+            if reported:
+                run(book.extend("gate", first + decoded))
+        unseen = frames if reported else min(frames, SEQUENCE_BLOCK - 1)
+        highest, seen = first + unseen, (first + unseen) if reported else 0
+        if new_supervisor:
+            book, seen = opened(store), 0
+
+
+def test_a_life_that_outran_its_numbers_while_the_store_was_away_has_a_successor_above_it(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+    began = run(book.begin("gate", Grant(nvdec=True), 0))
+    assert (began.epoch, began.reserved, began.grant) == (1, SEQUENCE_BLOCK, Grant(nvdec=True))
+    seen = 5 * SEQUENCE_BLOCK
+    assert run(book.begin("gate", NOTHING, seen)).reserved - SEQUENCE_BLOCK > seen
+
+
+def test_a_deleted_stream_begins_no_life(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+    run(book.remove("gate", None))
+    with pytest.raises(StreamNotFound):
+        run(book.begin("gate", NOTHING, 0))
+    run(book.extend("gate", 10**9))
+    assert store.all(STREAM) == {}
+    run(book.create(spec()))
+    with pytest.raises(StreamExists):
+        run(book.create(spec()))
+
+
+def test_a_record_that_can_not_be_read_is_left_alone(store: Failing, caplog: pytest.LogCaptureFixture) -> None:
+    store.put(STREAM, "broken", b'{"spec": {}}', None)
+    store.put(STREAM, "junk", b"\xff", None)
+    book = opened(store)
+    assert list(book) == []
+    assert "stream broken" in caplog.text
+    assert set(store.all(STREAM)) == {"broken", "junk"}
+
+
+def test_a_patch_that_is_overtaken_while_it_is_checked_is_merged_again(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+    meanwhile = iter([{"a": "1"}, {"a": "2", "b": "1"}])
+
+    async def overtaken(checked: StreamSpec) -> None:
+        for labels in meanwhile:
+            await book.put(spec(labels=labels), None)
+            return
+
+    entry = run(book.patch("gate", {"labels": {"c": "3"}}, None, overtaken))
+    assert entry == book.get("gate") == Entry(spec(labels={"a": "2", "b": "1", "c": "3"}), 4)
+
+
+def test_a_patch_of_one_generation_is_refused_once_that_is_gone(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+
+    async def overtaken(checked: StreamSpec) -> None:
+        await book.put(spec(paused=True), None)
+
+    with pytest.raises(SpecConflict, match="generation 2"):
+        run(book.patch("gate", {"labels": {"c": "3"}}, 1, overtaken))
+    assert book.get("gate") == Entry(spec(paused=True), 2)
+
+
+def test_a_patch_does_not_bring_a_deleted_stream_back(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+
+    async def deleted(checked: StreamSpec) -> None:
+        await book.remove("gate", None)
+
+    with pytest.raises(StreamNotFound):
+        run(book.patch("gate", {"paused": True}, None, deleted))
+    assert list(book) == []
+
+
+def test_changes_at_once_all_count(store: Failing) -> None:
+    book = opened(store)
+    run(book.create(spec()))
+
+    async def crowd() -> None:
+        await asyncio.gather(
+            *(book.patch("gate", {"labels": {f"label-{n}": "set"}}, None, accept) for n in range(8)),
+            *(book.create(spec(f"cam-{n}")) for n in range(8)),
+        )
+
+    run(crowd())
+    by_id = {entry.spec.id: entry for entry in book}
+    assert {entry.spec.id: entry for entry in opened(store)} == by_id
+    assert len(by_id) == 9
+    assert len(book.get("gate").spec.labels) == 8
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 10**12), st.booleans(), st.booleans())
+def test_a_record_is_read_as_it_was_written(generation: int, epoch: int, reserved: int, dec: bool, enc: bool) -> None:
+    source = {"url": "rtsp://u:%2Fp@camera/user=a_password=b_channel=1.sdp?token=x&n=1"}
+    outputs = [{"url": "srt://media:9000?passphrase=long-enough"}, {"url": "file:a.mp4"}]
+    kept = Kept(Entry(spec(source=source, outputs=outputs), generation), epoch, reserved, Grant(dec, enc))
+    assert unpack(pack(kept)) == kept
+
+
+def test_a_store_that_hangs_delays_a_change_by_so_much_only(store: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book_module, "TURN_TIMEOUT_S", 0.05)
+    book = opened(store)
+    hangs, entered = threading.Event(), threading.Event()
+    put = store.put
+
+    def slow(*args: Any) -> int:
+        entered.set()
+        assert hangs.wait(20)
+        return put(*args)
+
+    monkeypatch.setattr(store, "put", slow)
+
+    async def crowd() -> None:
+        first = asyncio.create_task(book.create(spec()))
+        await asyncio.to_thread(entered.wait, 20)
+        with pytest.raises(StoreAway, match="longer than"):
+            await book.create(spec("yard"))
+        assert list(book) == []  # the first is not stored yet
+        hangs.set()
+        await first
+
+    run(crowd())
+    assert [entry.spec.id for entry in book] == ["gate"]
+
+
+class MemoryStore(SqliteStore):
+    """As quick as property tests need it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("unused"))
+        self._records: dict[tuple[str, str], Record] = {}
+
+    def all(self, kind: str) -> dict[str, Record]:
+        return {key: record for (of, key), record in self._records.items() if of == kind}
+
+    def get(self, kind: str, key: str) -> Record | None:
+        return self._records.get((kind, key))
+
+    def put(self, kind: str, key: str, value: bytes, expected: int | None, guard: Guard | None = None) -> int:
+        old = self._records.get((kind, key))
+        self._records[kind, key] = Record(value, old.version + 1 if old else 1)
+        return self._records[kind, key].version

@@ -1,0 +1,90 @@
+"""What is made of an actor's answers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from deployments.code import code_version
+from deployments.store.protocol import Fenced
+from deployments.streams.actor import Report
+from deployments.streams.fence import Fence
+from deployments.streams.hardware import NOTHING, Grant
+from deployments.streams.spec import SourceSpec, StreamSpec, StreamStatus
+from deployments.supervisor.lives.actor import Life, Lives
+
+REPORT = Report(
+    StreamSpec(id="gate", source=SourceSpec(url="testsrc://")),
+    StreamStatus(generation=3, epoch=7),
+    next_sequence=4711,
+    grant=Grant(nvdec=True),
+    code=code_version(),
+)
+
+
+@dataclass
+class Method:
+    """A method of an actor as its handle offers it."""
+
+    answer: Any
+    fence: Fence
+
+    def remote(self, epoch: int) -> asyncio.Future[Report]:
+        if isinstance(self.answer, TypeError):
+            raise self.answer  # Ray checks the arguments before it sends them
+        future: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        try:
+            self.fence.admit(epoch)
+        except Fenced as error:
+            future.set_exception(error)
+        else:
+            future.set_result(self.answer)
+        return future
+
+
+@dataclass
+class Handle:
+    """Stands for Ray's handle of a stream actor."""
+
+    report: Method
+    _actor_id: bytes = field(default=b"\x01\x02")
+
+
+def asked(answer: Any, epoch: int = 5, *, found: bool) -> tuple[Lives, Life]:
+    """A life, after its answer."""
+    lives = Lives()
+    life = Life(Handle(Method(answer, Fence(5))), "gate", 0 if found else 2, 0, NOTHING, 0.0, found=found)  # type: ignore[arg-type]
+    lives.add(life)
+    asyncio.run(lives.ask(life, epoch))
+    return lives, life
+
+
+def test_what_was_found_is_followed_as_it_tells() -> None:
+    lives, life = asked(REPORT, found=True)
+    (seen,) = lives.observed(set())
+    assert (seen.generation, seen.epoch, seen.grant, seen.current) == (3, 7, Grant(nvdec=True), True)
+    assert life.next_sequence == 4711
+
+
+def test_what_was_started_here_follows_what_it_was_last_told() -> None:
+    (seen,) = asked(REPORT, found=False)[0].observed(set())
+    assert seen.generation == 2
+
+
+@pytest.mark.parametrize(("found", "current"), [(True, False), (False, True)])
+def test_only_what_another_supervisor_started_can_be_too_old(found: bool, current: bool) -> None:
+    old = Report(REPORT.spec, REPORT.status, 0, NOTHING, "0+of-another-release")
+    for answer in (old, TypeError("report() takes no epoch")):
+        (seen,) = asked(answer, found=found)[0].observed(set())
+        assert seen.current is current
+
+
+def test_a_supervisor_that_an_actor_refuses_knows_that_it_was_replaced() -> None:
+    assert not asked(REPORT, epoch=5, found=True)[0].fenced
+    lives, life = asked(REPORT, epoch=4, found=True)
+    assert lives.fenced
+    assert life.report is None
+    assert life.alive
