@@ -24,10 +24,11 @@ from tests.chaos.desired import Desired
 from tests.chaos.journal import Journal
 from tests.chaos.network import Network
 from tests.chaos.proxy import Proxy
-from tests.chaos.store import RedisStore, SqliteStore
+from tests.chaos.store import SqliteStore
 from tests.chaos.watcher import Watcher
 from tests.support.cluster import Raysight, run_raysight
 from tests.support.media import make_clip
+from tests.support.redis_server import RedisServer
 from tests.support.rtsp_server import RtspServer
 
 FPS = 10
@@ -64,7 +65,7 @@ class Fleet:
     sink: RtspServer
     proxy: Proxy
     network: Network | None
-    store: RedisStore | SqliteStore | None
+    store: RedisServer | SqliteStore | None
 
     @property
     def streams(self) -> frozenset[str]:
@@ -111,8 +112,8 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
         yield fleet
 
 
-def _store(folder: Path, kind: StoreKind) -> RedisStore | SqliteStore:
-    return RedisStore(folder) if kind == "redis" else SqliteStore(folder)
+def _store(folder: Path, kind: StoreKind) -> RedisServer | SqliteStore:
+    return RedisServer(folder) if kind == "redis" else SqliteStore(folder)
 
 
 @contextmanager

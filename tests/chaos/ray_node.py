@@ -1,4 +1,4 @@
-"""A second Ray node of this machine, as `ray.cluster_utils.Cluster` adds one: ``python -m tests.chaos.ray_node GCS_PORT``.
+"""A second Ray node, as `ray.cluster_utils.Cluster` adds one: ``python -m tests.chaos.ray_node GCS_PORT``.
 
 ``ray start`` refuses a second node where the first is told that there is no cluster, which is what keeps Ray on the
 loopback. Reads standard input and ends with it.

@@ -9,15 +9,16 @@ import httpx
 from tests.chaos.faults.churn import change
 from tests.chaos.faults.fault import Fault, Outcome, last
 from tests.chaos.fleet import PATTERN, Fleet
-from tests.chaos.store import RedisStore, SqliteStore, unavailable
+from tests.chaos.store import SqliteStore, unavailable
+from tests.support.redis_server import RedisServer
 
 AWAY_S = 5.0
 
 
 def stop_redis(fleet: Fleet, rng: random.Random) -> Outcome:
     """``kill -9``, and back after 5 s; a change meanwhile has to be refused."""
-    assert isinstance(fleet.store, RedisStore)
-    fleet.store.kill()
+    assert isinstance(fleet.store, RedisServer)
+    fleet.store.stop()
     try:
         _expect_refusal(fleet, f"away-{rng.getrandbits(32)}")
         last(AWAY_S)
@@ -47,7 +48,7 @@ def _expect_refusal(fleet: Fleet, mark: str) -> None:
 
 
 def _no_redis(fleet: Fleet) -> str | None:
-    return unavailable("redis") or (None if isinstance(fleet.store, RedisStore) else "the store is not Redis")
+    return unavailable("redis") or (None if isinstance(fleet.store, RedisServer) else "the store is not Redis")
 
 
 def _no_small_disk(fleet: Fleet) -> str | None:
