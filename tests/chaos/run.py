@@ -80,7 +80,7 @@ def _strike(fleet: Fleet, planned: Planned) -> None:
         return
     recovery = Recovery(*(outcome.ended or (time.monotonic(), time.time())))
     _await(fleet, recovery)
-    _judge(fleet, fault, outcome, recovery, began_wall)
+    _judge(fleet, fault, outcome, recovery, outcome.began_wall or began_wall)
     for stream_id, epoch in fleet.watcher.epochs().items():
         if stream_id in epochs and epoch > epochs[stream_id] and stream_id not in outcome.struck:
             journal.violation("others_undisturbed", stream_id, f"its actor was replaced by {fault.name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from zlib import crc32
 
 import httpx
 
@@ -36,7 +37,7 @@ def churn(fleet: Fleet, rng: random.Random) -> Outcome:
 def change(fleet: Fleet, stream_id: str, mark: str) -> int | None:
     """PATCH a label and the confidence, and note what was accepted; the answer's status, None without one."""
     fleet.desired.sent(stream_id, mark)
-    patch = {"labels": {MARK: mark}, "detect": {"confidence": 0.3 + hash(mark) % 10 / 100}}
+    patch = {"labels": {MARK: mark}, "detect": {"confidence": 0.3 + crc32(mark.encode()) % 10 / 100}}
     try:
         answer = fleet.system.api.patch(f"/v1/streams/{stream_id}", json=patch, timeout=10)
     except httpx.HTTPError as error:

@@ -20,11 +20,13 @@ class Outcome:
     Attributes:
         struck: the streams that may lose more than a second of frames.
         restored: whether what was struck is whole again, such as the number of replicas; the next fault waits for it.
+        began_wall: when the cause began, in Unix time; None: when `Fault.does` was called.
         ended: when the cause ended, monotonic and in Unix time; None: when `Fault.does` returned.
     """
 
     struck: frozenset[str] = frozenset()
     restored: Callable[[], bool] = lambda: True
+    began_wall: float | None = None
     ended: tuple[float, float] | None = None
 
 

@@ -17,18 +17,24 @@ from tests.chaos.store import SqliteStore
 LIMIT_S = 10.0
 UP_WITHIN_S = 40.0
 PLACED_WITHIN_S = 30.0
+SETTLE_S = 2.0
+"""Between the last actor that was moved and the kill."""
 
 
 def kill_node(fleet: Fleet, rng: random.Random) -> Outcome:
     """Start the node, move a stream to it by starting its actor anew, and kill it."""
     nodes = {status["node"] for status in fleet.watcher.statuses().values()}
+    epochs = fleet.watcher.epochs()
     ray = _start(fleet)
     try:
         moved = _move(fleet, nodes)
+        last(SETTLE_S)
         fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
     finally:
+        began_wall = time.time()
         _kill(ray)
-    return Outcome(frozenset(moved))
+    prepared = {i for i, epoch in fleet.watcher.epochs().items() if epoch > epochs[i]}
+    return Outcome(frozenset(moved | prepared), began_wall=began_wall)
 
 
 def _start(fleet: Fleet) -> subprocess.Popen[bytes]:
