@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from deployments.errors import SpecConflict, StoreAway, SupervisorUnavailable
+from deployments.errors import SpecConflict, StoreAway, StreamNotFound, SupervisorUnavailable
 from deployments.store.protocol import Conflict, Fenced, Guard, Store
 from deployments.streams.hardware import Grant
 from deployments.streams.spec import StreamSpec
@@ -84,7 +84,9 @@ class StreamBook:
 
     def get(self, stream_id: str) -> Entry:
         """Raises StreamNotFound."""
-        return self._registry().get(stream_id)
+        if stream_id not in self._kept:
+            raise StreamNotFound(f"there is no stream {stream_id!r}")
+        return self._kept[stream_id].entry
 
     def kept(self, stream_id: str) -> Kept | None:
         """All that is known of a stream; None where nobody wants it."""
@@ -144,7 +146,7 @@ class StreamBook:
         Raises StreamNotFound where it was deleted meanwhile.
         """
         async with self._change():
-            self._registry().get(stream_id)
+            self.get(stream_id)
             old = self._kept[stream_id]
             # Above what it reserved, its frames may have gone on unseen: as long as the store was away.
             first = old.reserved if seen <= old.reserved else seen + SEQUENCE_BLOCK

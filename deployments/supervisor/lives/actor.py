@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,7 @@ _NOT_UNDERSTOOD = (TypeError, AttributeError)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Life:
     """What is known of one actor.
 
@@ -92,6 +92,7 @@ class Lives:
     def __init__(self) -> None:
         self.fenced = False
         self._lives: dict[str, Life] = {}
+        self._by_stream: defaultdict[str, list[Life]] = defaultdict(list)
         self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
 
     def __iter__(self) -> Iterator[Life]:
@@ -102,17 +103,21 @@ class Lives:
 
     def of(self, stream_id: str) -> list[Life]:
         """All of a stream, the newest last; mostly one."""
-        found = [life for life in self._lives.values() if life.stream_id == stream_id]
-        return sorted(found, key=lambda life: (life.alive, life.epoch))
+        return sorted(self._by_stream.get(stream_id, ()), key=lambda life: (life.alive, life.epoch))
 
     def add(self, life: Life) -> None:
-        """Take in an actor that was just started."""
+        """Take in an actor."""
         self._lives[life.key] = life
+        self._by_stream[life.stream_id].append(life)
 
     def forget(self, life: Life) -> None:
         """It has ended."""
-        self._lives.pop(life.key, None)
+        if self._lives.pop(life.key, None) is None:
+            return
         self._ended.append(life.key)
+        self._by_stream[life.stream_id].remove(life)
+        if not self._by_stream[life.stream_id]:
+            del self._by_stream[life.stream_id]
 
     def observed(self, impatient: set[str]) -> list[Observed]:
         """For `reconcile`; ``impatient``: streams that take no place on a GPU any more that no node has room for."""
@@ -141,8 +146,8 @@ class Lives:
         for stream_id, actor in (await asyncio.to_thread(stream_actors, known)).items():
             key = key_of(actor)
             if key not in self._lives and key not in self._ended:
-                self._lives[key] = Life(actor, stream_id, 0, 0, NOTHING, now, found=True)
-                found.append(self._lives[key])
+                found.append(Life(actor, stream_id, 0, 0, NOTHING, now, found=True))
+                self.add(found[-1])
         await asyncio.gather(*(self.ask(life, epoch, FIND_TIMEOUT_S) for life in found))
 
     def poll(self, epoch: int) -> None:

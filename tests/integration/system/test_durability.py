@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +86,7 @@ def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer) -> None
         assert raysight.view("clip")["spec"]["labels"] == {"site": "north"}
         assert raysight.view("camera")["spec"]["detect"]["confidence"] == 0.5
         assert raysight.status("camera")["generation"] == 2
+        another_store_is_deployed_and_the_first_one_again(site, raysight)
 
 
 def the_store_goes_away_and_comes_back(site: Site, raysight: Raysight) -> None:
@@ -99,15 +102,41 @@ def the_store_goes_away_and_comes_back(site: Site, raysight: Raysight) -> None:
     raysight.wait("clip", lambda s: s["state"] == "online" and s["frames"]["inferred"] > inferred + 10)
     site.redis.start()
     wait_until(lambda: raysight.api.patch("/v1/streams/clip", json={"priority": 1}).status_code == 200, 10)
-    assert [item["spec"]["id"] for item in raysight.api.get("/v1/streams").json()["items"]] == ["camera", "clip"]
+    assert ids(raysight) == ["camera", "clip"]
 
 
 def another_supervisor_takes_over(site: Site, raysight: Raysight) -> None:
     (replaced,) = raysight.processes("ray::Supervisor")
-    take_over(RedisStore(site.redis.url), {"test": True})
-    answer = raysight.api.patch("/v1/streams/clip", json={"priority": 2})
-    assert (answer.status_code, answer.json()["code"]) == (503, "supervisor_unavailable"), answer.text
-    assert psutil.wait_procs([replaced], timeout=20)[1] == []
-    first, second = raysight.events("clip", 2)  # it runs on, though nobody looks after it
-    assert second["sequence"] > first["sequence"]
+    with closing(raysight.follow("clip")) as events:
+        next(events)
+        take_over(RedisStore(site.redis.url), {"test": True})
+        with httpx.Client(base_url=raysight.cluster.api_url, timeout=30) as api:
+            answer = api.patch("/v1/streams/clip", json={"priority": 2})
+        assert (answer.status_code, answer.json()["code"]) == (503, "supervisor_unavailable"), answer.text
+        assert psutil.wait_procs([replaced], timeout=20)[1] == []
+        ended_at = time.time()
+        assert next(event for event in events if event["captured_at"] > ended_at)  # it runs on, and is still watched
     assert raysight.processes("ray::Supervisor") == []
+
+
+def another_store_is_deployed_and_the_first_one_again(site: Site, raysight: Raysight) -> None:
+    """The supervisor is replaced; actors that the other store knows nothing of are found and ended."""
+    epoch = raysight.status("clip")["epoch"]
+    deploy(site, raysight, f"{site.redis.url}?prefix=other", [])
+    deploy(site, raysight, site.redis.url, ["camera", "clip"])
+    raysight.wait("clip", lambda s: s["state"] == "online" and s["epoch"] > epoch)
+
+
+def deploy(site: Site, raysight: Raysight, url: str, listed: list[str]) -> None:
+    """Return once the store at ``url`` is used, and just its streams have actors."""
+    config = yaml.safe_load(site.config.read_text())
+    config["applications"][1]["args"]["store"] = url
+    raysight.cluster.deploy(config)
+    wait_until(lambda: ids(raysight) == listed, 30)
+    wait_until(lambda: len(raysight.processes("ray::StreamActor")) == len(listed), 30)
+
+
+def ids(raysight: Raysight) -> list[str] | None:
+    """Of all streams; None while the supervisor is away."""
+    answer = raysight.api.get("/v1/streams")
+    return [item["spec"]["id"] for item in answer.json()["items"]] if answer.status_code == 200 else None

@@ -88,3 +88,20 @@ def test_a_supervisor_that_an_actor_refuses_knows_that_it_was_replaced() -> None
     assert lives.fenced
     assert life.report is None
     assert life.alive
+
+
+def test_the_newest_of_a_streams_lives_comes_last_and_what_has_ended_is_gone() -> None:
+    lives = Lives()
+
+    def add(number: int, epoch: int, alive: bool) -> Life:
+        handle: Any = Handle(Method(REPORT, Fence(0)), bytes([number]))
+        lives.add(Life(handle, "gate", 1, epoch, NOTHING, 0.0, alive=alive))
+        return lives[bytes([number]).hex()]
+
+    dead, old, new = add(1, 9, False), add(2, 3, True), add(3, 4, True)
+    assert lives.of("gate") == [dead, old, new]
+    assert lives.of("yard") == []
+    for life in (dead, new, new):
+        lives.forget(life)
+    assert lives.of("gate") == [old]
+    assert list(lives) == [old]
