@@ -10,6 +10,7 @@ import psutil
 
 from tests.chaos.faults.fault import Fault, Outcome, last
 from tests.chaos.fleet import Fleet
+from tests.support.cluster import attached
 
 DIES_WITHIN_S = 5.0
 
@@ -36,8 +37,10 @@ def kill_stream_actor(fleet: Fleet, rng: random.Random) -> Outcome:
 
 
 def kill_detector_replica(fleet: Fleet, rng: random.Random) -> Outcome:
-    """Those that were attached to it may lose detections while they attach to the other; the video goes on."""
-    restored = _kill_one(fleet, DETECTOR, rng)
+    """The one with most streams: they lose detections until they are attached to the other; the video goes on."""
+    most = max(fleet.system.replicas(), key=attached)
+    fleet.journal.note(f"{attached(most)} streams are attached to {most.pid}")
+    restored = _kill_one(fleet, DETECTOR, rng, most)
     return Outcome(fleet.streams, restored)
 
 
@@ -56,12 +59,12 @@ def kill_controller(fleet: Fleet, rng: random.Random) -> Outcome:
     return Outcome(restored=_kill_one(fleet, CONTROLLER, rng))
 
 
-def _kill_one(fleet: Fleet, title: str, rng: random.Random) -> Callable[[], bool]:
-    """Kill one process with this title; returns whether there are as many again, at work."""
+def _kill_one(fleet: Fleet, title: str, rng: random.Random, chosen: psutil.Process | None = None) -> Callable[[], bool]:
+    """Kill one process with this title, one by chance where none is chosen; returns whether there are as many again, at work."""
     found = sorted(fleet.system.processes(title), key=lambda process: process.pid)
     if not found:
         raise RuntimeError(f"there is no process {title!r}")
-    victim = rng.choice(found)
+    victim = chosen or rng.choice(found)
     fleet.journal.note(f"kill -9 {victim.pid} ({title}, one of {len(found)})")
     victim.kill()
     psutil.wait_procs([victim], DIES_WITHIN_S)
