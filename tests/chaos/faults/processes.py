@@ -60,7 +60,7 @@ def kill_controller(fleet: Fleet, rng: random.Random) -> Outcome:
 
 
 def _kill_one(fleet: Fleet, title: str, rng: random.Random, chosen: psutil.Process | None = None) -> Callable[[], bool]:
-    """Kill one process with this title; returns whether there are as many again, at work. ``chosen``: this one, else any."""
+    """Kill one process with this title, any where none is chosen; returns whether there are as many again, at work."""
     found = sorted(fleet.system.processes(title), key=lambda process: process.pid)
     if not found:
         raise RuntimeError(f"there is no process {title!r}")
