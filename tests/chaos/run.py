@@ -6,7 +6,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import httpx
@@ -78,12 +78,15 @@ def _strike(fleet: Fleet, planned: Planned) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and fails
         journal.fault_failed(fault.name, f"{type(error).__name__}: {error}")
         return
-    recovery = Recovery(*(outcome.ended or (time.monotonic(), time.time())))
+    recovery = Recovery(time.monotonic(), time.time())
     _await(fleet, recovery)
-    _judge(fleet, fault, outcome, recovery, outcome.began_wall or began_wall)
-    for stream_id, epoch in fleet.watcher.epochs().items():
-        if stream_id in epochs and epoch > epochs[stream_id] and stream_id not in outcome.struck:
-            journal.violation("others_undisturbed", stream_id, f"its actor was replaced by {fault.name!r}")
+    replaced = {i for i, epoch in fleet.watcher.epochs().items() if i in epochs and epoch > epochs[i]}
+    if outcome.struck is None and len(replaced) != 1:
+        journal.fault_failed(fault.name, f"one actor was killed, and replaced were those of {sorted(replaced)}")
+    struck = replaced if outcome.struck is None else outcome.struck
+    _judge(fleet, fault, struck, recovery, outcome.began_wall or began_wall)
+    for stream_id in replaced - struck:
+        journal.violation("others_undisturbed", stream_id, f"its actor was replaced by {fault.name!r}")
     _restored(fleet, fault, outcome)
 
 
@@ -95,7 +98,7 @@ def _await(fleet: Fleet, recovery: Recovery) -> None:
         _pause(STEP_S)
 
 
-def _judge(fleet: Fleet, fault: Fault, outcome: Outcome, recovery: Recovery, began_wall: float) -> None:
+def _judge(fleet: Fleet, fault: Fault, struck: Set[str], recovery: Recovery, began_wall: float) -> None:
     now, now_wall = time.monotonic(), time.time()
     worst, lost = 0.0, 0
     for stream_id, wanted in fleet.desired.streams().items():
@@ -109,7 +112,7 @@ def _judge(fleet: Fleet, fault: Fault, outcome: Outcome, recovery: Recovery, beg
         gaps = interruptions(fleet.watcher.captured(stream_id), wanted.fps, began_wall, now_wall)
         lost += frames_lost(gaps, wanted.fps)
         longest = max(gaps, default=0.0)
-        if stream_id not in outcome.struck and longest > UNDISTURBED_S:
+        if stream_id not in struck and longest > UNDISTURBED_S:
             seen = f"{longest:.1f} s without detections at {fault.name!r}, which did not strike it"
             fleet.journal.violation("others_undisturbed", stream_id, seen)
     fleet.journal.strikes.append(Strike(fault.name, worst, lost))

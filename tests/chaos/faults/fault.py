@@ -18,16 +18,14 @@ class Outcome:
     """What has been done.
 
     Attributes:
-        struck: the streams that may lose more than a second of frames.
+        struck: the streams that may lose more than a second of frames; None: the one that gets another actor.
         restored: whether what was struck is whole again, such as the number of replicas; the next fault waits for it.
         began_wall: when the cause began, in Unix time; None: when `Fault.does` was called.
-        ended: when the cause ended, monotonic and in Unix time; None: when `Fault.does` returned.
     """
 
-    struck: frozenset[str] = frozenset()
+    struck: frozenset[str] | None = frozenset()
     restored: Callable[[], bool] = lambda: True
     began_wall: float | None = None
-    ended: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
