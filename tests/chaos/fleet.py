@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,11 +94,13 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
         for server in (gate, yard, sink):
             stack.enter_context(server)
         proxy = stack.enter_context(Proxy(("127.0.0.1", yard.port)))
-        kept = stack.enter_context(_store(folder / "store", kind)) if store.unavailable(kind) is None else None
+        kept = _store(folder / "store", kind) if store.unavailable(kind) is None else None
+        if kept is not None:
+            stack.enter_context(kept)
         offsets = stack.enter_context(_clocks(folder / "clocks"))
         (home := folder / "raysight").mkdir()
         args = {**API, **({"store": kept.url} if kept else {})}
-        system = next(stack.enter_context(closing(run_raysight(home, clip, DETECTOR, api_args=args, num_cpus=CPUS))))
+        system = stack.enter_context(_system(run_raysight(home, clip, DETECTOR, api_args=args, num_cpus=CPUS)))
         desired = Desired()
         watcher = stack.enter_context(Watcher(system, desired, journal))
         fleet = Fleet(system, desired, watcher, journal, gate, yard, offsets, sink, proxy, net, kept)
@@ -110,6 +112,12 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
             system.wait(stream_id, lambda s: s["online"] and s["frames"]["inferred"] > FPS, START_S)
             watcher.follow(stream_id)
         yield fleet
+
+
+@contextmanager
+def _system(running: Iterator[Raysight]) -> Iterator[Raysight]:
+    """What is a fixture of other tests as a context."""
+    yield from running
 
 
 def _store(folder: Path, kind: StoreKind) -> RedisServer | SqliteStore:

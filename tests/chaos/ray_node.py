@@ -25,7 +25,7 @@ if __name__ == "__main__":
             min_worker_port=0,
             max_worker_port=0,
             node_manager_port=0,
-            include_log_monitor=False,
+            include_log_monitor=False,  # type: ignore[arg-type]  # as Ray itself passes it
         ),
         head=False,
     )

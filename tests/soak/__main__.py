@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chaos.fleet import running_fleet
 from tests.chaos.journal import Journal
 from tests.soak.report import passes, report
-from tests.soak.samples import sampler
+from tests.soak.samples import Sample, sampler
 
 PERIOD_S = 5.0
 MAX_MB_PER_HOUR = 5.0
@@ -34,7 +34,7 @@ def main() -> int:
     minutes = arguments.minutes if arguments.minutes is not None else arguments.hours * 60
     warm_up = arguments.warm_up if arguments.warm_up is not None else min(WARM_UP_MINUTES, WARM_UP_SHARE * minutes)
     journal = Journal()
-    samples = []
+    samples: list[Sample] = []
     with (
         tempfile.TemporaryDirectory(prefix="raysight-soak-") as folder,
         running_fleet(Path(folder), journal, arguments.store) as fleet,
