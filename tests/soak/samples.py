@@ -47,9 +47,11 @@ def vram_reader() -> Callable[[], float] | None:
     """MiB in use on all GPUs; None where there is none."""
     try:
         import pynvml
-
+    except ImportError:
+        return None
+    try:
         pynvml.nvmlInit()
-    except (ImportError, pynvml.NVMLError):
+    except pynvml.NVMLError:
         return None
     handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     return lambda: sum(float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles) / 2**20
