@@ -201,6 +201,10 @@ class LocalCluster:
         self._request("PUT", "/api/serve/applications/", {**config, "http_options": http})
         self._wait(time.monotonic() + START_TIMEOUT_S, "the applications", self._applications_run)
 
+    def serve_details(self) -> Any:
+        """What Serve says of its applications and replicas. Raises OSError where the dashboard does not answer."""
+        return self._request("GET", "/api/serve/applications/")
+
     def start(self) -> None:
         """Return once every application runs. Raises StartError."""
         self._refuse_taken_ports()
@@ -282,14 +286,14 @@ class LocalCluster:
 
     def _dashboard_answers(self) -> bool:
         try:
-            self._request("GET", "/api/serve/applications/")
+            self.serve_details()
         except (urllib.error.URLError, OSError):
             return False
         return True
 
     def _applications_run(self) -> bool:
         try:
-            details = self._request("GET", "/api/serve/applications/")
+            details = self.serve_details()
         except OSError:  # busy starting them
             return False
         applications: dict[str, Any] = details["applications"]

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,15 @@ class Raysight:
         """The detector's replicas, those that are just starting or ending included."""
         return self.processes("ray::ServeReplica:detector:Detector")
 
+    def relays(self) -> list[psutil.Process]:
+        """The processes that send the outputs of streams."""
+        found = []
+        for process in psutil.Process(self.cluster.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if "deployments.streams.media.relay" in process.cmdline():
+                    found.append(process)
+        return found
+
     def delete_all(self) -> None:
         """Leave no stream behind."""
         for item in self.api.get("/v1/streams?limit=1000").json()["items"]:
@@ -117,13 +126,14 @@ def run_raysight(
     models_root: Path | None = None,
     resources: dict[str, int] | None = None,
     grpc_port: int | None = None,
-    api: dict[str, Any] | None = None,
+    api_args: dict[str, Any] | None = None,
+    num_cpus: int | None = None,
 ) -> Iterator[Raysight]:
     """Start a system whose media root holds ``clip``; ends it when the generator is closed.
 
     ``detector``: its ``args``, instead of those in ``serve_config.yaml``; ``further``: those of further models;
     ``resources``: what Ray may hand out besides; ``grpc_port``: for the inference protocol, which has none by default;
-    ``api``: further ``args`` of the API.
+    ``api_args``: of the API, besides its folders; ``num_cpus``: that Ray may hand out, all there are by default.
     """
     media_root, output_root = folder / "media", folder / "out"
     media_root.mkdir()
@@ -136,7 +146,7 @@ def run_raysight(
         "media_root": str(media_root),
         "output_root": str(output_root),
         "models_root": None if models_root is None else str(models_root),
-        **(api or {}),
+        **(api_args or {}),
     }
     for model, args in (further or {}).items():
         config["applications"].append(
@@ -152,6 +162,6 @@ def run_raysight(
         config["grpc_options"] = {"port": grpc_port, "grpc_servicer_functions": functions}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
-    cluster = LocalCluster(path, Ports(free_port(), free_port()), resources=resources or {})
+    cluster = LocalCluster(path, Ports(free_port(), free_port()), num_cpus=num_cpus, resources=resources or {})
     with cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
         yield Raysight(cluster, api, media_root, output_root, config)

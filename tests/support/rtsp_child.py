@@ -137,7 +137,7 @@ def main() -> None:
     Gst.init(None)
     config = json.loads(sys.stdin.readline())
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(config["address"])
     server.set_service(str(config["port"]))
     mounts = server.get_mount_points()
     factories: list[Any] = []

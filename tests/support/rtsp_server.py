@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class RtspServer:
         recordings: path in the URL to the file that takes what is published there, as raw H.264.
         user, password, digest: who may connect; None: everybody.
         port: 0 before the first `start`; later starts take the same one.
+        address: where it listens, which may lie in another network namespace.
+        prefix: the command that runs it there, such as ``ip netns exec NAME``.
+        environment: variables of its process, besides those of this one.
     """
 
     clips: Mapping[str, Path] = field(default_factory=dict)
@@ -43,16 +47,24 @@ class RtspServer:
     password: str | None = None
     digest: bool = False
     port: int = 0
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start serving; returns once the port listens."""
         child = subprocess.Popen(
-            [PYTHON, str(_CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [*self.prefix, PYTHON, str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **self.environment},
         )
         assert child.stdin is not None
         assert child.stdout is not None
         config = {
+            "address": self.address,
             "port": self.port,
             "clips": {name: [str(path), _KINDS[codec_of(path)]] for name, path in self.clips.items()},
             "recordings": {name: str(path) for name, path in self.recordings.items()},
@@ -100,7 +112,7 @@ class RtspServer:
         """The URL of a path, with its own credentials where it wants some and none are given."""
         if user_info is None:
             user_info = f"{self.user}:{self.password}" if self.user is not None else ""
-        return f"rtsp://{user_info}{'@' if user_info else ''}127.0.0.1:{self.port}/{path}"
+        return f"rtsp://{user_info}{'@' if user_info else ''}{self.address}:{self.port}/{path}"
 
     def __enter__(self) -> Self:
         self.start()

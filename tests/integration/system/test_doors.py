@@ -40,7 +40,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, street_clip: Path, grpc_por
     """A system that asks everybody for a key."""
     folder = tmp_path_factory.mktemp("doors")
     args = {"auth": "keys", "store": f"sqlite://{folder / 'registry.db'}"}
-    yield from run_raysight(folder, street_clip, grpc_port=grpc_port, api=args)
+    yield from run_raysight(folder, street_clip, grpc_port=grpc_port, api_args=args)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,39 @@
+"""The chaos suite in the small: a minute of it in every run of the tests, and every fault where there is time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import ALL
+from tests.chaos.journal import Journal
+from tests.chaos.run import run
+
+QUICK = ("stream actor killed", "supervisor killed", "RTSP server restarted", "churn")
+WARM_UP_S = 5.0
+
+FAILING = ("garbage in mid-stream", "worker node killed")
+"""What breaks an invariant today: docs/reliability.md says how. Whoever mends one takes it out of here."""
+
+
+def judged(tmp_path: Path, seed: int, minutes: float, only: tuple[str, ...], warm_up_s: float) -> None:
+    """Run the suite; fails with what broke, and the log beside it."""
+    journal = Journal()
+    run(seed, minutes, journal, "sqlite", only, warm_up_s)
+    journal.write(tmp_path / "chaos.json", seed)
+    result = json.loads((tmp_path / "chaos.json").read_text())
+    assert result["faults"], "no fault was done"
+    assert journal.passed, (tmp_path / "chaos.log").read_text()
+
+
+@pytest.mark.timeout(240)
+def test_a_minute_of_chaos(tmp_path: Path) -> None:
+    judged(tmp_path, 1, 1.0, QUICK, WARM_UP_S)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_nearly_every_fault_once(tmp_path: Path) -> None:
+    judged(tmp_path, 2, 3.5, tuple(name for name in ALL if name not in FAILING), 15.0)
