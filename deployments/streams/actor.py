@@ -18,6 +18,7 @@ from deployments.logs import configure_logging
 from deployments.names import NAMESPACE
 from deployments.streams.events import EventBatch
 from deployments.streams.hardware import Grant, device_of
+from deployments.streams.history import HistoryEntry
 from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
@@ -46,12 +47,16 @@ class Report:
     Attributes:
         next_sequence: number that the next decoded frame gets; a successor must not go below.
         grant: the places on its node's GPUs that the actor holds.
+        changes: counts those of the stream's history so far.
+        history: its entries that are new, or came again, since as many changes as the supervisor had heard of.
     """
 
     spec: StreamSpec
     status: StreamStatus
     next_sequence: int
     grant: Grant
+    changes: int
+    history: tuple[HistoryEntry, ...]
 
 
 class StreamActor:
@@ -107,12 +112,13 @@ class StreamActor:
         self._runner.reconnect()
 
     @ray.method(concurrency_group="control")
-    def report(self) -> Report:
-        """Spec, status and sequence, for the supervisor."""
+    def report(self, heard: int = 0) -> Report:
+        """Spec, status and sequence, for the supervisor, and of the history what is new after ``heard`` changes."""
         status = self._runner.status()
         if status.online and status.reason is None:
             status = status.model_copy(update={"reason": self._detector.trouble})
-        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence, self._grant)
+        news = self._runner.history.since(heard)
+        return Report(self._runner.spec, status, self._runner.pipeline.next_sequence, self._grant, *news)
 
     @ray.method(concurrency_group="control")
     def stop(self) -> StreamStatus:

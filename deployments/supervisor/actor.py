@@ -25,6 +25,7 @@ from deployments.names import DEFAULT_MODEL, NAMESPACE, SUPERVISOR
 from deployments.streams.actor import Report, actor_name, stream_actor_class, stream_actors
 from deployments.streams.backoff import Backoff
 from deployments.streams.hardware import NOTHING, Budget, Grant, plan
+from deployments.streams.history import Histories, HistoryEntry
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
@@ -54,8 +55,7 @@ UNSEEN_DELETE_TIMEOUT_S = 1.0
 """The same of an actor that never reported: no node has had room for it yet, or it only just starts."""
 
 PLACE_PATIENCE_S = 60.0
-"""How long an actor with a place on a GPU may wait for a node with room; then it starts without. A crowd of actors that
-start at once on a small node takes half of it."""
+"""How long an actor with a place on a GPU waits for a node with room, then starts without; a crowd takes half of it."""
 
 SEQUENCE_MARGIN = 100_000
 """Added when an actor is replaced: above the frames that its predecessor decoded unseen since its last report."""
@@ -96,7 +96,7 @@ class Supervisor:
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
         self._wake = asyncio.Event()
-
+        self._histories = Histories()
         # Ray calls a restarted actor's constructor, on the event loop, and nothing else. A call to itself from here
         # is lost where Ray takes long to tell it that it lives.
         self._loop_task = asyncio.get_running_loop().create_task(self._loop())
@@ -128,6 +128,11 @@ class Supervisor:
         await self._adoption()
         return self._view(self._registry.get(stream_id))
 
+    async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
+        """What the stream went through, newest first. Raises StreamNotFound."""
+        await self._adoption()
+        return self._histories.of(self._registry.get(stream_id).spec.id)
+
     async def list(self) -> list[StreamView]:
         """Every stream, sorted by id."""
         await self._adoption()
@@ -152,6 +157,7 @@ class Supervisor:
         self._unplaced.discard(stream_id)
         self._waiting.pop(stream_id, None)
         await self._stop(stream_id)
+        self._histories.forget(stream_id)
 
     async def _adoption(self) -> None:
         """Return once all streams are known. Raises SupervisorUnavailable."""
@@ -261,8 +267,7 @@ class Supervisor:
         create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
         life = (self._epochs[stream_id], self._sequences[stream_id])
         actor = create.remote(entry.spec, entry.generation, self._policy, *life, planned.grant, planned.notes)
-        now = asyncio.get_running_loop().time()
-        self._running[stream_id] = _Running(actor, entry.generation, planned.grant, now)
+        self._running[stream_id] = _Running(actor, entry.generation, planned.grant, asyncio.get_running_loop().time())
 
     def _wait(self, stream_id: str, why: str) -> None:
         """Start the stream on a later pass, once a place is free."""
@@ -302,7 +307,8 @@ class Supervisor:
 
     async def _ask(self, running: _Running, timeout_s: float = POLL_TIMEOUT_S) -> None:
         try:
-            report: Report = await asyncio.wait_for(running.actor.report.remote(), timeout_s)
+            heard = running.report.changes if running.report is not None else 0
+            report: Report = await asyncio.wait_for(running.actor.report.remote(heard), timeout_s)
         except TimeoutError:
             return  # not placed yet, or busy; shown as it last was
         except RayActorError:
@@ -311,6 +317,7 @@ class Supervisor:
             logger.exception("an actor could not report")
         else:
             running.report = report
+            self._histories.take(report.spec.id, report.history)
             if backoff := self._deaths.get(report.spec.id):
                 backoff.healthy(asyncio.get_running_loop().time())
 

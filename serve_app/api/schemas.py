@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.models.versions import ModelState
+from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import StreamView
 
 
@@ -19,6 +20,12 @@ class StreamPage(_Answer):
 
     items: tuple[StreamView, ...]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next part; null on the last.")
+
+
+class HistoryPage(_Answer):
+    """What a stream went through, newest first."""
+
+    items: tuple[HistoryEntry, ...]
 
 
 class DetectedObject(_Answer):
