@@ -31,6 +31,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _TEXT_WIDTH = 0.7
 """Part of the picture's width that the text takes at most."""
 
+_LEGIBLE = 32
+"""Sides below which there is no room for a text."""
+
 
 class Slate:
     """Knows the last frame of the source, and makes the picture once for each time that it is away."""
@@ -85,6 +88,8 @@ def _levels(planes: Planes) -> tuple[int, int]:
 def _write(planes: Planes, text: str) -> None:
     """White text on a black bar across the middle."""
     height, width = planes.y.shape
+    if min(height, width) < _LEGIBLE:
+        return
     scale = height / 480
     (across, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
     scale *= min(1.0, _TEXT_WIDTH * width / across)
