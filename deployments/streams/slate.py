@@ -15,7 +15,7 @@ import numpy as np
 
 from deployments.streams.frame import Frame, Picture, Planes
 
-AFTER_S = 2.0
+AFTER_S = 1.0
 """A source that is silent for so long is taken to be away; the watchdog of a source that stalls takes longer."""
 
 GAPS = 3

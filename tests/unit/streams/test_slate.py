@@ -80,7 +80,7 @@ def test_ten_bits() -> None:
     assert made.y.min() == 64
 
 
-def test_a_source_is_away_after_two_seconds_and_back_with_its_next_frame() -> None:
+def test_a_source_is_away_after_a_second_and_back_with_its_next_frame() -> None:
     kept = Slate()
     assert kept.due(1000.0) is None
     kept.saw(seen(0, 99.96))
@@ -89,7 +89,7 @@ def test_a_source_is_away_after_two_seconds_and_back_with_its_next_frame() -> No
     due = [kept.due(100.0 + after) for after in (AFTER_S, AFTER_S + 1)]
     assert due[0] is not None
     assert due[1] is not None
-    assert [pts for pts, _ in due if due] == [9000 + 180_000, 9000 + 270_000]  # type: ignore[misc]
+    assert [pts for pts, _ in due if due] == [9000 + 90_000, 9000 + 180_000]  # type: ignore[misc]
     assert due[0][1] is due[1][1]  # made once
     kept.saw(seen(2, 110.0, pts=900_000))
     assert kept.due(110.5) is None
