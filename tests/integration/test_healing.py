@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from deployments.streams.hardware import NOTHING
 from deployments.streams.media import sink
 from deployments.streams.media.items import VideoItem
 from deployments.streams.media.opener import MediaOpener
+from deployments.streams.media.picture import AvPicture
+from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
-from deployments.streams.spec import SourceSpec, StreamSpec, StreamState
+from deployments.streams.spec import OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
 from tests.support.detectors import LocalDetector, fake_engine
 from tests.support.live_http import LiveHttp, Part, units
 from tests.support.media import make_clip
@@ -142,9 +145,12 @@ def frozen(pieces: Iterator[tuple[int, bytes]], after: int) -> Iterator[tuple[in
 
 def ends(url: str, policy: UrlPolicy, limit_s: float) -> tuple[list[VideoItem], StreamError]:
     items: list[VideoItem] = []
-    with open_source(SourceSpec(url=url), policy, Timeline(), read_timeout_s=limit_s) as source:
-        with pytest.raises(StreamError) as caught:
-            items.extend(item for item in source.items() if isinstance(item, VideoItem))
+    spec = SourceSpec(url=url)
+    with (
+        open_source(spec, policy, Timeline(), read_timeout_s=limit_s) as source,
+        pytest.raises(StreamError) as caught,
+    ):
+        items.extend(item for item in source.items() if isinstance(item, VideoItem))
     return items, caught.value
 
 
@@ -243,3 +249,132 @@ def test_another_codec_is_survived_by_one_reconnect(start: Start) -> None:
         assert all(is_right(event) for event in events)
         assert all(later["sequence"] > earlier["sequence"] for earlier, later in pairwise(events))
         stream.runner.stop(20)
+
+
+# Outputs apart from the source ----------------------------------------------------------------------------------------
+
+
+def test_a_dead_sink_costs_no_detection_and_no_other_output(start: Start, tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()  # takes the connection and never says a word
+        dead = {"url": f"rtsp://127.0.0.1:{server.getsockname()[1]}/live", "gop_s": 1.0}
+        stream = start("testsrc://?fps=25&size=320x240", dead, {"url": "file:out.mp4"})
+        stream.until(StreamState.ONLINE)
+        stream.until_decoded(150)
+        counts = stream.runner.status().frames
+        stream.runner.stop(20)
+    assert counts.inferred + counts.in_flight >= 0.9 * counts.decoded  # a busy machine may supersede a few
+    assert counts.video_dropped == 0
+    assert stream.runner.status().restarts == 0
+    assert len(sizes(tmp_path / "out.mp4")) >= 145
+
+
+@needs_gstreamer
+def test_a_sink_that_hangs_while_it_receives_is_left_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "STALL_TIMEOUT_S", 1.0)
+    noise = np.random.default_rng(0).integers(0, 256, (8, 480, 640, 3), np.uint8)
+    pictures = [AvPicture(av.VideoFrame.from_ndarray(image, "bgr24").reformat(format="yuv420p")) for image in noise]
+    info = SourceInfo(codec="h264", width=640, height=480, fps=25.0)
+    spec = OutputSpec(url="set below", bitrate=100_000_000)
+    numbers = itertools.count()
+    slowest = 0.0
+
+    def write_until(holds: Callable[[], bool]) -> None:
+        """Pictures that fill every buffer on the way soon: some 300 kB each."""
+        nonlocal slowest
+
+        def step() -> bool:
+            nonlocal slowest
+            number = next(numbers)
+            began = time.monotonic()
+            to.write(number * 3600, pictures[number % 8], None)
+            slowest = max(slowest, time.monotonic() - began)
+            return holds()
+
+        until(step, 60)
+
+    with RtspServer(recordings={"in": tmp_path / "in.h264"}) as receiver:
+        spec = spec.model_copy(update={"url": receiver.url("in")})
+        to = Publisher((spec,), info, Fraction(1, 90_000), None, str)
+        write_until(lambda: to.statuses()[0].state == "online")
+        os.kill(receiver.pid, signal.SIGSTOP)
+        write_until(lambda: to.statuses()[0].state == "reconnecting")
+        error = to.statuses()[0].last_error
+        assert error is not None
+        assert error.code == "stalled"
+        lost = to.statuses()[0].dropped_packets
+        assert lost > 0
+        os.kill(receiver.pid, signal.SIGCONT)
+        before = to.statuses()[0].packets
+        write_until(lambda: to.statuses()[0].state == "online" and to.statuses()[0].packets > before + 5)
+        to.close()
+    assert slowest < 1.0  # encoding alone; the sink held nobody up
+
+
+# The slate ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Shown:
+    """One picture of a recording."""
+
+    at: float
+    dim: bool
+    key: bool
+
+
+def shown(path: Path) -> list[Shown]:
+    """The bright block of `draw` is far from bright on a slate."""
+    found = []
+    with av.open(path) as container:
+        for frame in container.decode(video=0):
+            pixels = AvPicture(frame).to_array(frame.width, frame.height)
+            high, wide = frame.height // 16, frame.width // 16
+            light = float(pixels[5 * high : 6 * high, 5 * wide : 7 * wide].mean())
+            found.append(Shown(float(frame.pts * frame.time_base), light < 160, bool(frame.key_frame)))
+    return found
+
+
+@needs_gstreamer
+def test_while_the_camera_is_away_outputs_show_a_slate_if_they_want_one(start: Start, tmp_path: Path) -> None:
+    # GStreamer's server puts parameter sets between the slices of a key frame, which then decode as pictures each.
+    whole = {"preset": "ultrafast", "tune": "zerolatency", "g": "12", "x264-params": "sliced-threads=0"}
+    make_clip(tmp_path / "clip.mp4", draw=draw, options=whole)
+    with (
+        RtspServer(recordings={"in": tmp_path / "in.h264"}) as receiver,
+        RtspServer(clips={"clip": tmp_path / "clip.mp4"}) as camera,
+    ):
+        slated = {"slate": True, "annotate": False, "gop_s": 30.0}
+        outputs = (
+            {"url": receiver.url("in"), **slated},
+            {"url": "file:slate.mp4", **slated},
+            {"url": "file:plain.mp4"},
+        )
+        stream = start(camera.url("clip"), *outputs)
+        stream.until(StreamState.ONLINE)
+        until(lambda: stream.output(0).packets > 25)
+        camera.kill()
+        stream.until(StreamState.RECONNECTING)
+        seen = stream.output(1).packets
+        receiver.wait_for_pictures("in", 10)
+        until(lambda: stream.output(1).packets >= seen + 15)
+        assert stream.output(0).state == "online"
+        camera.start()
+        stream.until(StreamState.ONLINE)
+        stream.until_decoded(50)
+        stream.runner.stop(20)
+    pictures, plain = shown(tmp_path / "slate.mp4"), shown(tmp_path / "plain.mp4")
+    kinds = [kind for kind, _ in itertools.groupby(picture.dim for picture in pictures)]
+    assert kinds == [False, True, False]
+    gaps = [later.at - earlier.at for earlier, later in pairwise(pictures)]
+    assert min(gaps) > 0
+    assert max(gaps) < slate.AFTER_S + 0.6  # from the last picture to the slate; then one comes after the other
+    assert sum(gap > 0.6 for gap in gaps) <= 2
+    away = [index for index, picture in enumerate(pictures) if picture.dim]
+    assert pictures[away[0]].key
+    assert pictures[away[-1] + 1].key
+    assert not any(picture.dim for picture in plain)
+    assert max(later.at - earlier.at for earlier, later in pairwise(plain)) > 3
