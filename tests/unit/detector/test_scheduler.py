@@ -172,6 +172,39 @@ def test_sixty_overloading_streams_get_the_same(fps: list[int], room: int, per_s
     assert min(counts) >= 11
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    priorities=st.lists(st.integers(-100, 100), min_size=1, max_size=24),
+    room=st.integers(1, 24),
+    ticks=st.integers(1, 60),
+)
+def test_under_overload_rates_shrink_by_priority_and_evenly_inside_one(
+    priorities: list[int], room: int, ticks: int
+) -> None:
+    """All streams offer a frame a tick, the engine takes ``room``: what is over goes to the next lower priority."""
+    scheduler = make(waiting_per_stream=1)
+    served: Counter[str] = Counter()
+    born: dict[int, int] = {}
+    for tick in range(ticks):
+        for number, priority in enumerate(priorities):
+            frame = Offered(str(number), priority=priority)
+            born[id(frame)] = tick
+            scheduler.offer(frame)
+        released = scheduler.release(tick, room).frames
+        assert len(released) == min(room, len(priorities))
+        assert all(born[id(frame)] == tick for frame in released)  # the newest one of each: waiting adds up to nothing
+        served.update(str(frame.stream) for frame in released)
+    left = room
+    for priority in sorted(set(priorities), reverse=True):
+        inside = [served[str(number)] for number, own in enumerate(priorities) if own == priority]
+        if left >= len(inside):
+            assert inside == [ticks] * len(inside)
+        else:
+            assert sum(inside) == left * ticks
+            assert max(inside) - min(inside) <= 1
+        left = max(0, left - len(inside))
+
+
 class Accounts(RuleBasedStateMachine):
     """Whatever happens, each frame is released or dropped once, or waits; and no batch is too large."""
 
