@@ -106,6 +106,33 @@ def test_higher_priority_goes_first() -> None:
     assert scheduler.release(0, 1).frames == [low]
 
 
+def test_a_preferred_stream_loses_no_frame_that_the_next_release_can_take() -> None:
+    scheduler = make(waiting_per_stream=1)
+    assert scheduler.release(0, 3).frames == []
+    low, other = Offered("low"), Offered("other")
+    scheduler.offer(low)
+    scheduler.offer(other)
+    first, second, third = (Offered("high", priority=1) for _ in range(3))
+    assert scheduler.offer(first) is None
+    assert scheduler.offer(second) is None  # lower ones make room for both
+    dropped = scheduler.offer(third)
+    assert dropped is not None
+    assert (dropped.frame, dropped.reason) == (first, DropReason.SUPERSEDED)
+    assert scheduler.release(0, 3).frames == [second, third, low]
+
+
+def test_a_preferred_stream_keeps_its_newest_frame_alone_where_its_like_fill_the_release() -> None:
+    scheduler = make(waiting_per_stream=1)
+    assert scheduler.release(0, 2).frames == []
+    scheduler.offer(Offered("low"))
+    scheduler.offer(Offered("b", priority=1))
+    old, new = Offered("a", priority=1), Offered("a", priority=1)
+    scheduler.offer(old)
+    dropped = scheduler.offer(new)
+    assert dropped is not None
+    assert dropped.frame is old
+
+
 def test_a_stream_that_is_gone_leaves_nothing() -> None:
     scheduler = make()
     scheduler.offer(Offered("a"))
