@@ -21,6 +21,9 @@ AFTER_S = 1.0
 GAPS = 3
 """The same as a number of frames, for a source that has less than two frames a second."""
 
+LONGEST_GAP_S = 10.0
+"""A source with longer gaps between its frames stalls all the time; most likely it has just come back."""
+
 FPS = 5
 """Pictures a second, less where the source has less: nothing moves in them, and players only must not starve."""
 
@@ -51,7 +54,7 @@ class Slate:
     def saw(self, frame: Frame) -> None:
         """``frame`` is the newest one now."""
         if self._last is not None and self._picture is None:
-            self._gap_s = frame.decoded_at - self._last.decoded_at
+            self._gap_s = min(frame.decoded_at - self._last.decoded_at, LONGEST_GAP_S)
         self._last, self._picture = frame, None
 
     def forget(self) -> None:

@@ -347,11 +347,12 @@ def test_while_the_camera_is_away_outputs_show_a_slate_if_they_want_one(start: S
         RtspServer(recordings={"in": tmp_path / "in.h264"}) as receiver,
         RtspServer(clips={"clip": tmp_path / "clip.mp4"}) as camera,
     ):
-        slated = {"slate": True, "annotate": False, "gop_s": 30.0}
+        alike = {"annotate": False, "gop_s": 30.0}
+        slated = {"slate": True, **alike}
         outputs = (
             {"url": receiver.url("in"), **slated},
             {"url": "file:slate.mp4", **slated},
-            {"url": "file:plain.mp4"},
+            {"url": "file:plain.mp4", **alike},
         )
         stream = start(camera.url("clip"), *outputs)
         stream.until(StreamState.ONLINE)
@@ -371,10 +372,12 @@ def test_while_the_camera_is_away_outputs_show_a_slate_if_they_want_one(start: S
     assert kinds == [False, True, False]
     gaps = [later.at - earlier.at for earlier, later in pairwise(pictures)]
     assert min(gaps) > 0
-    assert max(gaps) < slate.AFTER_S + 0.6  # from the last picture to the slate; then one comes after the other
-    assert sum(gap > 0.6 for gap in gaps) <= 2
+    assert max(gaps) < slate.AFTER_S + 1.0  # from the last picture to the slate; then one comes after the other
+    assert sorted(gaps)[-4] < 0.5
     away = [index for index, picture in enumerate(pictures) if picture.dim]
     assert pictures[away[0]].key
     assert pictures[away[-1] + 1].key
     assert not any(picture.dim for picture in plain)
-    assert max(later.at - earlier.at for earlier, later in pairwise(plain)) > 3
+    assert (
+        max(later.at - earlier.at for earlier, later in pairwise(plain)) > pictures[away[-1]].at - pictures[away[0]].at
+    )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deployments.streams.frame import Frame
 from deployments.streams.media.picture import AvPicture
-from deployments.streams.slate import AFTER_S, FPS, GAPS, Slate, slate
+from deployments.streams.slate import AFTER_S, FPS, GAPS, LONGEST_GAP_S, Slate, slate
 from tests.support import media
 from tests.support.streams import picture
 
@@ -106,6 +106,13 @@ def test_a_slow_source_is_not_away_between_its_frames() -> None:
     assert kept.due(110.0 + 5 * GAPS - 0.1) is None
     assert kept.due(110.0 + 5 * GAPS) is not None
     assert kept.period_s == AFTER_S
+
+
+def test_a_source_that_was_away_for_hours_unseen_is_seen_to_go_again() -> None:
+    kept = Slate()
+    kept.saw(seen(0, 100.0))
+    kept.saw(seen(1, 20_000.0))
+    assert kept.due(20_000.0 + GAPS * LONGEST_GAP_S) is not None
 
 
 def test_what_belongs_to_another_source_is_not_shown() -> None:
