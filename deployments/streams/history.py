@@ -32,6 +32,7 @@ class HistoryEntry(BaseModel):
     times: int = Field(default=1, description="How often it came in a row.")
     state: StreamState = Field(description="What the stream was doing from then on.")
     error: LastError | None = Field(default=None, description="What broke; null where nothing did.")
+    output: str | None = Field(default=None, description="URL of the output that broke; null where it was the source.")
 
 
 class StreamHistory:
@@ -44,21 +45,33 @@ class StreamHistory:
         self._changed: dict[int, int] = {}
         self._changes = 0
 
-    def add(self, state: StreamState, error: LastError | None) -> None:
-        """Take note that the stream is in ``state`` now, for ``error`` where there is one."""
+    def add(self, state: StreamState, error: LastError | None, output: str | None = None) -> None:
+        """Take note that the stream is in ``state`` now, for ``error`` where there is one, or has an output with it."""
         with self._lock:
-            last = next(reversed(self._entries.values()), None)
             now = time.time()
-            if last is not None and error is not None and _same(last, state, error):
-                entry = last.model_copy(update={"times": last.times + 1, "last_at": now, "error": error})
+            again = None if error is None else self._told(state, error, output)
+            if again is not None:
+                entry = again.model_copy(update={"times": again.times + 1, "last_at": now, "error": error})
             else:
-                number = 1 if last is None else last.number + 1
-                entry = HistoryEntry(epoch=self._epoch, number=number, at=now, last_at=now, state=state, error=error)
+                number = next(reversed(self._entries), 0) + 1
+                entry = HistoryEntry(
+                    epoch=self._epoch, number=number, at=now, last_at=now, state=state, error=error, output=output
+                )
             self._entries[entry.number] = entry
             self._changes += 1
             self._changed[entry.number] = self._changes
             if len(self._entries) > KEPT:
                 del self._changed[self._entries.popitem(last=False)[0]]
+
+    def _told(self, state: StreamState, error: LastError, output: str | None) -> HistoryEntry | None:
+        """The entry of the same error since the state last changed: several outputs may fail in turns."""
+        for entry in reversed(self._entries.values()):
+            before = entry.error
+            if before is None or entry.state is not state:
+                return None
+            if (entry.output, before.code, before.message) == (output, error.code, error.message):
+                return entry
+        return None
 
     def since(self, change: int) -> tuple[int, tuple[HistoryEntry, ...]]:
         """Entries that are new, or came again, after so many changes, and how many there are by now."""
@@ -88,8 +101,3 @@ class Histories:
     def forget(self, stream_id: str) -> None:
         """The stream is gone."""
         self._entries.pop(stream_id, None)
-
-
-def _same(last: HistoryEntry, state: StreamState, error: LastError) -> bool:
-    before = last.error
-    return before is not None and (last.state, before.code, before.message) == (state, error.code, error.message)

@@ -246,7 +246,9 @@ class StreamRunner:
                 self._publisher.update(outputs)
                 return
             self.pipeline.slate.forget()
-            self._publisher = self.pipeline.publisher = self._media.open_publisher(outputs, source)
+            self._publisher = self.pipeline.publisher = self._media.open_publisher(
+                outputs, source, lambda url, error: self.history.add(self._state, error, url)
+            )
             self._published = shown
 
     def _close_publisher(self, drain_s: float = DRAIN_S) -> None:

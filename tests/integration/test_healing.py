@@ -298,13 +298,16 @@ def test_a_sink_that_hangs_while_it_receives_is_left_and_found_again(
 
     with RtspServer(recordings={"in": tmp_path / "in.h264"}) as receiver:
         spec = spec.model_copy(update={"url": receiver.url("in")})
-        to = Publisher((spec,), info, Fraction(1, 90_000), None, str)
+        told: list[tuple[str, str]] = []
+        heard = lambda url, error: told.append((url, error.code))  # noqa: E731
+        to = Publisher((spec,), info, Fraction(1, 90_000), None, str, on_error=heard)
         write_until(lambda: to.statuses()[0].state == "online")
         os.kill(receiver.pid, signal.SIGSTOP)
         write_until(lambda: to.statuses()[0].state == "reconnecting")
         error = to.statuses()[0].last_error
         assert error is not None
         assert error.code == "stalled"
+        assert told == [(spec.url, "stalled")]
         lost = to.statuses()[0].dropped_packets
         assert lost > 0
         os.kill(receiver.pid, signal.SIGCONT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 import av
@@ -17,7 +18,7 @@ from deployments.streams.media.items import AudioItem
 from deployments.streams.media.output import Output
 from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.media.picture import AvPicture
-from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo
+from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo
 
 
 class _Wish(NamedTuple):
@@ -62,6 +63,7 @@ class Publisher:
             copied here, so that the source may be closed.
         resolve: checks a URL and gives what to open; raises `RaysightError`.
         nvenc: the stream's place on the GPU, None for none.
+        on_error: gets the URL of an output that broke, and how, on that one's thread.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Publisher:
         audio_template: Any | None,
         resolve: Callable[[str], str],
         nvenc: Nvenc | None = None,
+        on_error: Callable[[str, LastError], None] = lambda url, error: None,
     ) -> None:
         self._nvenc = nvenc
+        self._on_error = on_error
         self._fps = None if info.fps is None else Fraction(info.fps).limit_denominator(1001)
         self._time_base = time_base
         self._audio = None if audio_template is None else _kept(audio_template)
@@ -187,7 +191,13 @@ class Publisher:
     def _made(self, spec: OutputSpec) -> Output:
         with self._encoding:
             group = self._groups.setdefault(_wish(spec), _Group())
-        return Output(spec, audio=self._audio, resolve=self._resolve, want_key_frame=group.key_wanted.set)
+        return Output(
+            spec,
+            audio=self._audio,
+            resolve=self._resolve,
+            want_key_frame=group.key_wanted.set,
+            on_error=partial(self._on_error, spec.url),
+        )
 
     def _regroup(self, outputs: Sequence[Output]) -> None:
         with self._encoding:

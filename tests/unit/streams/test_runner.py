@@ -13,7 +13,7 @@ from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, Strea
 from deployments.streams import pipeline
 from deployments.streams.backoff import Backoff
 from deployments.streams.runner import StreamRunner
-from deployments.streams.spec import OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
+from deployments.streams.spec import LastError, OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
 from tests.support.detectors import LocalDetector
 from tests.support.streams import INFO, HandFedSource, RecordingPublisher, item, spec
 from tests.support.waiting import in_threads, until
@@ -74,7 +74,10 @@ class ScriptedMedia:
         self.sources.append(thing)
         return thing  # type: ignore[no-any-return]
 
-    def open_publisher(self, outputs: tuple[OutputSpec, ...], source: Any) -> RecordingPublisher:
+    def open_publisher(
+        self, outputs: tuple[OutputSpec, ...], source: Any, on_error: Callable[[str, LastError], None]
+    ) -> RecordingPublisher:
+        self.on_error = on_error
         if self.publishing is not None:
             raise self.publishing
         self.publishers.append(publisher := RecordingPublisher(outputs))
@@ -261,6 +264,20 @@ def test_its_history_tells_every_change_and_error(start: Start) -> None:
         (StreamState.FAILED, "auth_failed", 1),
     ]
     assert {entry.epoch for entry in stream.runner.history.since(0)[1]} == {3}
+
+
+def test_its_history_tells_what_broke_an_output(start: Start) -> None:
+    stream = start(outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    broke = LastError(code=StreamErrorCode.ENDED, message="The receiver cut the connection.", at=1.0, retryable=True)
+    for url in ("rtmp://media/live", "rtmp://media/other", "rtmp://media/live"):
+        stream.media.on_error(url, broke)
+    entries = stream.runner.history.since(0)[1][2:]
+    assert [(entry.state, entry.output, entry.times) for entry in entries] == [
+        (StreamState.ONLINE, "rtmp://media/live", 2),
+        (StreamState.ONLINE, "rtmp://media/other", 1),
+    ]
+    assert all(entry.error == broke for entry in entries)
 
 
 def test_a_size_that_changes_in_mid_stream_shows_in_the_status(start: Start) -> None:
