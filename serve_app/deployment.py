@@ -33,6 +33,7 @@ from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL, DEPLOYMENT, application_of
 from deployments.store.opening import open_store
 from deployments.streams.events import EventBatch
+from deployments.streams.history import HistoryEntry
 from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
@@ -170,6 +171,10 @@ class ClusterStreams:
     async def get(self, stream_id: str) -> StreamView:
         view: StreamView = await self.ask("get", stream_id)
         return view
+
+    async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
+        entries: tuple[HistoryEntry, ...] = await self.ask("history", stream_id)
+        return entries
 
     async def list(self) -> list[StreamView]:
         views: list[StreamView] = await self.ask("list")

@@ -25,6 +25,10 @@ WAITING_DIRECT = 64
 DIRECT_SHARE = 0.125
 """Part of each batch kept for handle and HTTP callers while they wait, but at least one place."""
 
+PREFERRED_MORE = 1
+"""Places more for a stream while lower priorities wait: its next frame often comes just before the release that would
+have taken both, and the lower ones are to lose theirs first."""
+
 
 class DropReason(StrEnum):
     """Why a frame got no detections."""
@@ -110,14 +114,16 @@ class Scheduler(Generic[FrameT]):
     def __init__(self, width: int, height: int, waiting_per_stream: int = 2) -> None:
         """Schedule frames of ``width`` x ``height`` pixels; I420 where both are even.
 
-        ``waiting_per_stream``: from the next one on, a stream's newer frame replaces its oldest. With 1 the engine
-        gets the newest frame; 2 is what a stream sends that may lose none, such as a file's.
+        ``waiting_per_stream``: from the next one on, a stream's newer frame replaces its oldest, unless it is of lower
+        ones that frames have to be dropped (`PREFERRED_MORE`). With 1 the engine gets the newest frame; 2 is what a
+        stream sends that may lose none, such as a file's.
         """
         self._width, self._height = width, height
         self._waiting_per_stream = waiting_per_stream
         self._lines: dict[str, _Line[FrameT]] = {}
         self._direct: deque[FrameT] = deque()
         self._turn = 0
+        self._room = 0
         self._direct_next = False
         self._offered = 0
         self._released = 0
@@ -144,7 +150,8 @@ class Scheduler(Generic[FrameT]):
             return None
         line = self._lines.setdefault(frame.stream, _Line())
         line.frames.append(frame)
-        if len(line.frames) > self._waiting_per_stream:
+        over = len(line.frames) - self._waiting_per_stream
+        if over > PREFERRED_MORE or (over > 0 and not self._preferred(frame)):
             return self._drop(line.frames.popleft(), DropReason.SUPERSEDED)
         return None
 
@@ -154,6 +161,7 @@ class Scheduler(Generic[FrameT]):
         Handle and HTTP callers get their share of the places while they wait, and what streams leave over; streams
         the same. Where there is room for a single frame the two take turns.
         """
+        self._room = room
         dropped = self._drop_stale(now)
         of_streams = self._by_turn(room)
         kept = self._places_for_direct(room, len(of_streams))
@@ -177,6 +185,11 @@ class Scheduler(Generic[FrameT]):
         seen = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
         wanted = " or ".join(str(list(shape)) for shape in shapes)
         return f"a frame must be uint8 {wanted}; this one is {seen}"
+
+    def _preferred(self, frame: FrameT) -> bool:
+        """Whether lower priorities wait that will make room in the next release for all that waits above them."""
+        waiting = [other.priority for line in self._lines.values() for other in line.frames]
+        return min(waiting) < frame.priority and sum(own >= frame.priority for own in waiting) <= self._room
 
     def _drop(self, frame: FrameT, reason: DropReason, detail: str = "") -> Dropped[FrameT]:
         self._drops[reason] += 1

@@ -21,6 +21,7 @@ from deployments.names import NAMESPACE
 from deployments.streams.events import EventBatch
 from deployments.streams.fence import Fence
 from deployments.streams.hardware import Grant, device_of
+from deployments.streams.history import HistoryEntry
 from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
@@ -50,6 +51,8 @@ class Report:
         next_sequence: number that the next decoded frame gets; a successor must not go below.
         grant: the places on its node's GPUs that the actor holds.
         code: what its process loaded, by `code_version`.
+        changes: counts those of the stream's history so far.
+        history: its entries that are new, or came again, since as many changes as the supervisor had heard of.
     """
 
     spec: StreamSpec
@@ -57,6 +60,8 @@ class Report:
     next_sequence: int
     grant: Grant
     code: str
+    changes: int
+    history: tuple[HistoryEntry, ...]
 
 
 class StreamActor:
@@ -120,14 +125,14 @@ class StreamActor:
         self._runner.reconnect()
 
     @ray.method(concurrency_group="control")
-    def report(self, supervisor_epoch: int) -> Report:
-        """Spec, status and sequence, for the supervisor."""
+    def report(self, supervisor_epoch: int, heard: int) -> Report:
+        """Spec, status and sequence, for the supervisor, and of the history what is new after ``heard`` changes."""
         self._fence.admit(supervisor_epoch)
         status = self._runner.status()
         if status.online and status.reason is None:
             status = status.model_copy(update={"reason": self._detector.trouble})
-        next_sequence = self._runner.pipeline.next_sequence
-        return Report(self._runner.spec, status, next_sequence, self._grant, code_version())
+        next_sequence, news = self._runner.pipeline.next_sequence, self._runner.history.since(heard)
+        return Report(self._runner.spec, status, next_sequence, self._grant, code_version(), *news)
 
     @ray.method(concurrency_group="control")
     def stop(self, supervisor_epoch: int) -> StreamStatus:

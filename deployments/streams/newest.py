@@ -37,10 +37,10 @@ class DropOldestQueue(Generic[T]):
             self._changed.notify_all()
             return dropped
 
-    def take(self) -> T | None:
-        """The oldest item, waiting for one; None once closed and empty."""
+    def take(self, timeout_s: float | None = None) -> T | None:
+        """The oldest item, waiting for one; None once closed and empty, or after ``timeout_s``."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items)
+            self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
             if not self._items:
                 return None
             item = self._items.popleft()
@@ -60,6 +60,12 @@ class DropOldestQueue(Generic[T]):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed and empty."""
+        with self._changed:
+            return self._closed and not self._items
 
     def __len__(self) -> int:
         with self._changed:

@@ -30,6 +30,7 @@ from deployments.streams.ledger import DropReason, Ledger
 from deployments.streams.live import LivePicture
 from deployments.streams.newest import DropOldestQueue, NewestSlot
 from deployments.streams.ports import Publisher, Source, VideoItem
+from deployments.streams.slate import Slate
 from deployments.streams.spec import StreamSpec
 from deployments.streams.stats import RateMeter, StageTimes
 from engines.letterbox import Letterbox
@@ -95,6 +96,7 @@ class Pipeline:
         self.events = EventLog(first_sequence)
         self.live = LivePicture()
         self.publisher: Publisher | None = None
+        self.slate = Slate()
         self.annotator = Annotator(())  # for viewers
         self.next_sequence = first_sequence
         self._detector = detector
@@ -305,7 +307,11 @@ class Pipeline:
     # Stages 6 to 8: draw, encode, publish ---------------------------------------------------------------------
 
     def _publish(self) -> None:
-        while (frame := self._video.take()) is not None:
+        while not self._video.ended:
+            frame = self._video.take(self.slate.period_s)
+            if frame is None:
+                self._show_slate()
+                continue
             try:
                 self._draw_and_encode(frame)
             except Exception:
@@ -315,6 +321,18 @@ class Pipeline:
                 self.ledger.published()
                 self.rates["published"].tick(time.monotonic())
 
+    def _show_slate(self) -> None:
+        """No frame has come for a while: say so on the outputs that want it."""
+        publisher = self.publisher
+        if publisher is None or not publisher.wants_slate or self.spec.source.is_file:
+            return
+        try:
+            shown = self.slate.due(time.monotonic())
+            if shown is not None:
+                publisher.write_slate(*shown)
+        except Exception:
+            logger.exception("the slate could not be published")
+
     def _draw_and_encode(self, frame: Frame) -> None:
         publisher = self.publisher
         annotate = publisher is not None and publisher.wants_annotated
@@ -322,6 +340,7 @@ class Pipeline:
         delay_s = self.spec.video_delay_ms / 1e3 if awaited else 0.0
         detections = self._boxes.take(frame.sequence, frame.decoded_at + delay_s, time.monotonic)
         self.live.show(frame, detections, awaited=awaited)
+        self.slate.saw(frame)
         if publisher is None or not publisher.active:
             return
         started = time.monotonic()

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from deployments.streams.frame import Picture
-from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo, SourceSpec
+from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo, SourceSpec
 
 
 class VideoItem(Protocol):
@@ -45,7 +45,12 @@ class Publisher(Protocol):
     @property
     def wants_annotated(self) -> bool: ...
 
+    @property
+    def wants_slate(self) -> bool: ...
+
     def write(self, pts: int, plain: Picture | None, annotated: Picture | None) -> None: ...
+
+    def write_slate(self, pts: int, picture: Picture) -> None: ...
 
     def write_audio(self, item: Any) -> None: ...
 
@@ -63,4 +68,8 @@ class Media(Protocol):
         """``on_opening`` gets the source, to be interrupted, while it is still opening."""
         ...
 
-    def open_publisher(self, outputs: tuple[OutputSpec, ...], source: Any) -> Publisher: ...
+    def open_publisher(
+        self, outputs: tuple[OutputSpec, ...], source: Any, on_error: Callable[[str, LastError], None]
+    ) -> Publisher:
+        """``on_error`` gets the URL of an output that broke, and how; it may come from any thread."""
+        ...

@@ -14,6 +14,7 @@ from typing import Literal
 from deployments.detector.port import DetectorPort
 from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, StreamErrorCode
 from deployments.streams.backoff import Backoff
+from deployments.streams.history import StreamHistory
 from deployments.streams.pipeline import Pipeline
 from deployments.streams.ports import Media, Publisher, Source
 from deployments.streams.spec import LastError, SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus
@@ -51,6 +52,8 @@ class StreamRunner:
         self._generation = generation
         self._state = StreamState.CONNECTING
         self._since = time.time()
+        self.history = StreamHistory(epoch)
+        self.history.add(self._state, None)
         self._stopping = False
         self._reconnect = False
         self._source: Source | None = None
@@ -116,6 +119,8 @@ class StreamRunner:
         """What is the case now."""
         pipeline, publisher, now = self.pipeline, self._publisher, time.monotonic()
         with self._lock:
+            if self._source is not None and self._state is StreamState.ONLINE:
+                self._info = self._source.info  # its size may have changed
             status = StreamStatus(
                 state=self._state,
                 online=self._state is StreamState.ONLINE,
@@ -145,7 +150,7 @@ class StreamRunner:
         try:
             while (spec := self._next_spec()) is not None:
                 if spec.paused:
-                    self._rest(StreamState.PAUSED, None)
+                    self._rest(StreamState.PAUSED, None, None)
                 else:
                     self._try(spec)
         finally:
@@ -202,27 +207,37 @@ class StreamRunner:
             self._last_error = error
             self._restarts += error.retryable
         if error.retryable:
-            self._rest(StreamState.RECONNECTING, self._backoff.next_delay())
+            self._rest(StreamState.RECONNECTING, self._backoff.next_delay(), error)
         else:
-            self._rest(StreamState.FAILED, None)
+            self._rest(StreamState.FAILED, None, error)
 
-    def _rest(self, state: StreamState, seconds: float | None) -> None:
-        if state is not StreamState.RECONNECTING:
+    def _rest(self, state: StreamState, seconds: float | None, error: LastError | None) -> None:
+        if not self._outlives(state):
             self._close_publisher()  # first: who sees the state finds the files complete
-        self._set_state(state)
+        self._set_state(state, error)
         self._wake.wait(seconds)
 
-    def _set_state(self, state: StreamState) -> None:
+    def _outlives(self, state: StreamState) -> bool:
+        """Whether outputs stay open: one that will be tried again, or shows that the source is away."""
+        shows = self._publisher is not None and self._publisher.wants_slate and not self.spec.source.is_file
+        return state is StreamState.RECONNECTING or (state is StreamState.FAILED and shows)
+
+    def _set_state(self, state: StreamState, error: LastError | None = None) -> None:
         with self._lock:
             stopped = self._stopping and state is not StreamState.STOPPING
-            if state is not self._state and not stopped:
+            changed = state is not self._state
+            if stopped or not (changed or error):
+                return
+            if changed:
                 self._state, self._since = state, time.time()
+            self.history.add(state, error)
 
     # The publisher --------------------------------------------------------------------------------------------
 
     def _open_publisher(self, spec: SourceSpec, source: Source) -> None:
         """Outputs live on over a reconnect, unless another source came back."""
-        shown = (spec, source.info.model_copy(update={"decoder": None}))  # who decodes it changes nothing for outputs
+        # Who decodes it changes nothing for outputs, and of a new size the publisher takes care.
+        shown = (spec, source.info.model_copy(update={"decoder": None, "width": 0, "height": 0}))
         if self._published != shown:
             self._close_publisher()
         with self._publishing:
@@ -230,7 +245,10 @@ class StreamRunner:
             if self._publisher is not None:
                 self._publisher.update(outputs)
                 return
-            self._publisher = self.pipeline.publisher = self._media.open_publisher(outputs, source)
+            self.pipeline.slate.forget()
+            self._publisher = self.pipeline.publisher = self._media.open_publisher(
+                outputs, source, lambda url, error: self.history.add(self._state, error, url)
+            )
             self._published = shown
 
     def _close_publisher(self, drain_s: float = DRAIN_S) -> None:

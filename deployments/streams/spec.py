@@ -90,6 +90,10 @@ class OutputSpec(_Addressed):
     audio: Literal["copy", "none"] = Field(
         default="copy", description="Pass the source's audio through, or leave it out."
     )
+    slate: bool = Field(
+        default=False,
+        description="While the source is away, show its last frame, dimmed, and since when there is no signal.",
+    )
 
 
 class StreamSpec(_Strict):

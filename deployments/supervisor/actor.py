@@ -31,6 +31,7 @@ from deployments.names import DEFAULT_MODEL
 from deployments.store.opening import open_store, refuse_nodes, warnings_of
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
+from deployments.streams.history import HistoryEntry
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
@@ -76,7 +77,6 @@ class Supervisor:
         self._draining = False
         self._find_at = 0.0
         self._wake = asyncio.Event()
-
         # Ray calls a restarted actor's constructor, on the event loop, and nothing else. A call to itself from here
         # is lost where Ray takes long to tell it that it lives.
         self._loop_task = asyncio.get_running_loop().create_task(self._loop())
@@ -112,6 +112,11 @@ class Supervisor:
         await self._adoption()
         return self._view(self._book.get(stream_id))
 
+    async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
+        """What the stream went through, newest first. Raises StreamNotFound."""
+        await self._adoption()
+        return self._lives.histories.of(self._book.get(stream_id).spec.id)
+
     async def list(self) -> list[StreamView]:
         """Every stream, sorted by id."""
         await self._adoption()
@@ -134,6 +139,7 @@ class Supervisor:
         self._past.forget(stream_id)
         self._waiting.pop(stream_id, None)
         await self._end_all(self._lives.of(stream_id))
+        self._lives.histories.forget(stream_id)
 
     async def drain(self) -> None:
         """End all actors in good order and start none any more; what users want stays in the store."""

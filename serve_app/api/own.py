@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from deployments.errors import RaysightError, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.events import EventBatch
+from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import StreamSpec, StreamView
 from serve_app.api.dependencies import Ports
 from serve_app.api.ports import JpegPicture, Streams
@@ -180,6 +181,10 @@ class OwnStreams:
         if view is None:
             raise StreamNotFound(f"There is no stream {stream_id!r}: GET /v1/streams lists them.")
         return view
+
+    async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
+        await self._require_seen(stream_id)
+        return await self._streams.history(stream_id)
 
     async def list(self) -> list[StreamView]:
         return [view for view in await self._streams.list() if self._who.sees(view.spec.labels)]

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL
 from deployments.streams.events import EventBatch
+from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
 from engines.types import Detections, EngineInfo, Thresholds
 
@@ -95,6 +96,10 @@ class Streams(Protocol):
 
     async def get(self, stream_id: str) -> StreamView:
         """One stream. Raises StreamNotFound."""
+        ...
+
+    async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
+        """What a stream went through, newest first. Raises StreamNotFound."""
         ...
 
     async def list(self) -> list[StreamView]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.models.versions import ModelState
+from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import StreamView
 from serve_app.auth.records import AuditEntry, KeyView
 
@@ -26,6 +27,12 @@ class Fleet(_Answer):
     """All streams."""
 
     streams: dict[str, dict[str, Any]] = Field(description="Specs by id, without what is as by default.")
+
+
+class HistoryPage(_Answer):
+    """What a stream went through, newest first."""
+
+    items: tuple[HistoryEntry, ...]
 
 
 class DetectedObject(_Answer):

@@ -18,7 +18,7 @@ from serve_app.api.dependencies import IfMatch, StreamIdInPath, UsePorts
 from serve_app.api.openapi import PATCH_EXAMPLE, STREAM_EXAMPLE, json_body, problems
 from serve_app.api.ports import Streams
 from serve_app.api.problems import field_refused
-from serve_app.api.schemas import StreamPage
+from serve_app.api.schemas import HistoryPage, StreamPage
 
 _TRIES = 8
 """Ids picked before giving up; each has two more random digits than the one before."""
@@ -105,6 +105,14 @@ async def put_stream(
 async def get_stream(ports: UsePorts, response: Response, stream_id: StreamIdInPath) -> StreamView:
     """Spec and status of a stream. The `ETag` is the spec's generation, for `If-Match`."""
     return _tagged(response, await ports.streams.get(stream_id))
+
+
+@router.get(
+    "/{id}/history", summary="What a stream went through", operation_id="getHistory", responses=problems(404, 422)
+)
+async def get_history(ports: UsePorts, stream_id: StreamIdInPath) -> HistoryPage:
+    """Changes of state and errors, newest first: the last 200, over all lives of the stream's actor."""
+    return HistoryPage(items=await ports.streams.history(stream_id))
 
 
 @router.patch(

@@ -39,6 +39,7 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("PATCH", "/v1/streams/{id}"): Role.OPERATOR,
     ("DELETE", "/v1/streams/{id}"): Role.OPERATOR,
     ("POST", "/v1/streams/{id}/restart"): Role.OPERATOR,
+    ("GET", "/v1/streams/{id}/history"): Role.VIEWER,
     ("GET", "/v1/streams/{id}/detections"): Role.VIEWER,
     ("GET", "/v1/streams/{id}/snapshot.jpg"): Role.VIEWER,
     ("GET", "/v1/streams/{id}/live.mjpeg"): Role.VIEWER,

@@ -24,6 +24,7 @@ from deployments.errors import (
 )
 from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
+from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus, StreamView
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.ports import DetectResult, JpegPicture, NodeLoad
@@ -47,6 +48,7 @@ class MemoryStream:
 
     view: StreamView
     events: list[tuple[int, bytes]] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
     forgotten: int = -1
     newest: int = -1
     picture: Picture | None = None
@@ -106,6 +108,9 @@ class MemoryStreams:
 
     async def get(self, stream_id: str) -> StreamView:
         return self._found(stream_id).view
+
+    async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
+        return tuple(reversed(self._found(stream_id).history))
 
     async def list(self) -> list[StreamView]:
         return [stream.view for stream in self.streams.values()]

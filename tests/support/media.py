@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def make_clip(
     frames: int = 50,
     audio: bool = False,
     options: dict[str, str] | None = None,
+    draw: Callable[..., av.VideoFrame] | None = None,
 ) -> Path:
-    """Write a clip of ``frames`` frames; ``audio`` adds AAC of the same length."""
+    """Write a clip of ``frames`` frames; ``audio`` adds AAC of the same length, ``draw`` is instead of `frame`."""
     pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     if codec == "h264" and (size[0] % 2 or size[1] % 2):
         pixel_format = "yuv444p"
@@ -54,7 +56,7 @@ def make_clip(
         stream.pix_fmt = pixel_format
         sound = container.add_stream("aac", 16_000, layout="mono") if audio else None
         for number in range(frames):
-            picture = frame(number, *size, pixel_format)
+            picture = draw(number, *size) if draw is not None else frame(number, *size, pixel_format)
             picture.pts, picture.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(picture))
             if sound is not None:

@@ -96,6 +96,7 @@ class RecordingPublisher:
         self.outputs = outputs
         self.active = True
         self.wants_annotated = annotated
+        self.slates: list[tuple[int, Any]] = []
         self.written: list[tuple[int, float, Any, Any]] = []
         self.audio: list[Any] = []
         self.held = threading.Event()
@@ -114,6 +115,14 @@ class RecordingPublisher:
             raise RuntimeError("this picture can't be encoded")
         self.written_after_close += self.closed.is_set()
         self.written.append((pts, time.monotonic(), plain, annotated))
+
+    @property
+    def wants_slate(self) -> bool:
+        return any(output.slate for output in self.outputs)
+
+    def write_slate(self, pts: int, picture: Any) -> None:
+        self.written_after_close += self.closed.is_set()
+        self.slates.append((pts, picture))
 
     def write_audio(self, item: Any) -> None:
         if item == "broken":

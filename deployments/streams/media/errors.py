@@ -88,6 +88,17 @@ def stalled(url: str) -> StreamError:
     return StreamError(Code.STALLED, f"{place(url)}: No video came in time: check the camera.")
 
 
+def no_picture(url: str) -> StreamError:
+    """Video comes, but no picture can be made of it."""
+    message = f"{place(url)}: Packets come, but no picture: check the camera's codec and its key frame interval."
+    return StreamError(Code.INVALID_DATA, message)
+
+
+def frozen(url: str) -> StreamError:
+    """Pictures come that all bear the same time."""
+    return StreamError(Code.STALLED, f"{place(url)}: Pictures come, but their time stands still: restart the camera.")
+
+
 def tls_failed(url: str) -> StreamError:
     """A server that takes the connection but not the handshake."""
     return StreamError(Code.TLS_FAILED, f"{place(url)}: No TLS there: check the port, or use the scheme without it.")

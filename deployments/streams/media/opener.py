@@ -11,7 +11,7 @@ from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
 from deployments.streams.policy import UrlPolicy
-from deployments.streams.spec import OutputSpec, SourceSpec
+from deployments.streams.spec import LastError, OutputSpec, SourceSpec
 
 
 class MediaOpener:
@@ -31,7 +31,9 @@ class MediaOpener:
         """``on_opening`` gets it while it still opens. Raises StreamError, ForbiddenAddress, InvalidSpec."""
         return open_source(spec, self._policy, self._timeline, on_opening=on_opening, nvdec=self._nvdec)
 
-    def open_publisher(self, outputs: tuple[OutputSpec, ...], source: Source) -> Publisher:
+    def open_publisher(
+        self, outputs: tuple[OutputSpec, ...], source: Source, on_error: Callable[[str, LastError], None]
+    ) -> Publisher:
         """A publisher for what ``source`` turned out to be; it connects in the background."""
-        rules = (self._timeline.time_base, source.audio, self._policy.check_output, self._nvenc)
+        rules = (self._timeline.time_base, source.audio, self._policy.check_output, self._nvenc, on_error)
         return Publisher(outputs, source.info, *rules)

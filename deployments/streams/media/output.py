@@ -40,6 +40,7 @@ class Output:
         audio: template stream of the sound that `offer` may bring, None for none.
         resolve: checks the URL and gives what to open, at each try; raises `RaysightError`.
         want_key_frame: makes the next packet of the video a key frame, soon.
+        on_error: gets each failure of a connection.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Output:
         audio: Any | None,
         resolve: Callable[[str], str],
         want_key_frame: Callable[[], None],
+        on_error: Callable[[LastError], None] = lambda error: None,
         backoff: Backoff | None = None,
     ) -> None:
         self.spec = spec
         self._audio = audio if spec.audio == "copy" else None
         self._resolve = resolve
+        self._on_error = on_error
         self._backoff = backoff or Backoff()
         self._queue = PacketQueue(want_key_frame)
         self._lock = threading.Lock()
@@ -183,6 +186,7 @@ class Output:
             self._lost += self._unconfirmed
             self._unconfirmed = 0
             self._status = self._status.model_copy(update={"state": state, "last_error": last})
+        self._on_error(last)
         _log.warning("Output %s is %s: %s", self.spec.url, state, last.message)
         if not last.retryable:
             self._queue.rest(0.0)

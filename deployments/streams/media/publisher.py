@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 import av
@@ -17,7 +18,7 @@ from deployments.streams.media.items import AudioItem
 from deployments.streams.media.output import Output
 from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.media.picture import AvPicture
-from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo
+from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo
 
 
 class _Wish(NamedTuple):
@@ -26,10 +27,11 @@ class _Wish(NamedTuple):
     bitrate: int
     gop_s: float
     annotate: bool
+    slate: bool
 
 
 def _wish(spec: OutputSpec) -> _Wish:
-    return _Wish(spec.bitrate, spec.gop_s, spec.annotate)
+    return _Wish(spec.bitrate, spec.gop_s, spec.annotate, spec.slate)
 
 
 class _Group:
@@ -39,6 +41,12 @@ class _Group:
         self.encoder: H264Encoder | None = None
         self.key_wanted = threading.Event()
         self.outputs: list[Output] = []
+        self.shows_slate = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any output takes pictures still."""
+        return any(not output.failed for output in self.outputs)
 
 
 class Publisher:
@@ -55,6 +63,7 @@ class Publisher:
             copied here, so that the source may be closed.
         resolve: checks a URL and gives what to open; raises `RaysightError`.
         nvenc: the stream's place on the GPU, None for none.
+        on_error: gets the URL of an output that broke, and how, on that one's thread.
     """
 
     def __init__(
@@ -65,8 +74,10 @@ class Publisher:
         audio_template: Any | None,
         resolve: Callable[[str], str],
         nvenc: Nvenc | None = None,
+        on_error: Callable[[str, LastError], None] = lambda url, error: None,
     ) -> None:
         self._nvenc = nvenc
+        self._on_error = on_error
         self._fps = None if info.fps is None else Fraction(info.fps).limit_denominator(1001)
         self._time_base = time_base
         self._audio = None if audio_template is None else _kept(audio_template)
@@ -88,6 +99,11 @@ class Publisher:
         """Whether any output shows boxes, so that they are worth drawing."""
         return any(output.spec.annotate and not output.failed for output in self._outputs)
 
+    @property
+    def wants_slate(self) -> bool:
+        """Whether any output shows a slate while the source is away."""
+        return any(output.spec.slate and not output.failed for output in self._outputs)
+
     def write(self, pts: int, plain: Picture | None, annotated: Picture | None) -> None:
         """Encode and send one frame; takes as long as encoding does, whatever the outputs do.
 
@@ -98,21 +114,38 @@ class Publisher:
             av.FFmpegError: the picture can't be encoded.
         """
         with self._encoding:
-            if self._last_pts is not None and pts <= self._last_pts:
-                return
-            self._last_pts = pts
-            failure: Exception | None = None
-            for wish, group in self._groups.items():
-                picture = (annotated or plain) if wish.annotate else (plain or annotated)
-                if picture is not None and any(not output.failed for output in group.outputs):
-                    try:
-                        self._encode(wish, group, _of_av(picture), pts)
-                    except ReadError as error:
-                        failure = failure or error
-                        for output in group.outputs:
-                            output.unencodable(_why_unencodable(picture))
-            if failure is not None:
-                raise failure
+            pictures = {wish: (annotated or plain) if wish.annotate else (plain or annotated) for wish in self._groups}
+            self._write(pts, pictures, slate=False)
+
+    def write_slate(self, pts: int, picture: Picture) -> None:
+        """As `write`, to the outputs alone that want a slate. It begins with a key frame, and so does what follows it.
+
+        Raises:
+            av.FFmpegError: the picture can't be encoded.
+        """
+        with self._encoding:
+            self._write(pts, {wish: picture for wish in self._groups if wish.slate}, slate=True)
+
+    def _write(self, pts: int, pictures: Mapping[_Wish, Picture | None], *, slate: bool) -> None:
+        if self._last_pts is not None and pts <= self._last_pts:
+            return
+        self._last_pts = pts
+        failure: Exception | None = None
+        for wish, picture in pictures.items():
+            group = self._groups[wish]
+            if picture is None or not group.wanted:
+                continue
+            if group.shows_slate != slate:
+                group.shows_slate = slate
+                group.key_wanted.set()
+            try:
+                self._encode(wish, group, _of_av(picture), pts)
+            except ReadError as error:
+                failure = failure or error
+                for output in group.outputs:
+                    output.unencodable(_why_unencodable(picture))
+        if failure is not None:
+            raise failure
 
     def write_audio(self, item: AudioItem) -> None:
         """Send one packet of the source's sound as it is."""
@@ -158,7 +191,13 @@ class Publisher:
     def _made(self, spec: OutputSpec) -> Output:
         with self._encoding:
             group = self._groups.setdefault(_wish(spec), _Group())
-        return Output(spec, audio=self._audio, resolve=self._resolve, want_key_frame=group.key_wanted.set)
+        return Output(
+            spec,
+            audio=self._audio,
+            resolve=self._resolve,
+            want_key_frame=group.key_wanted.set,
+            on_error=partial(self._on_error, spec.url),
+        )
 
     def _regroup(self, outputs: Sequence[Output]) -> None:
         with self._encoding:

@@ -23,6 +23,7 @@ from deployments.streams.media.reader import Opened, PacketReader
 from deployments.streams.media.rotation import upright
 from deployments.streams.media.test_pattern import PatternSource
 from deployments.streams.media.timeline import Timeline, fraction
+from deployments.streams.media.watchdog import Watchdog
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec
 from deployments.streams.urls import join_credentials
@@ -94,6 +95,7 @@ class AvSource:
         self._nvdec = nvdec
         self._is_file = spec.url.lower().startswith("file:")
         self._undecodable_in_a_row = 0
+        self._watchdog = Watchdog(self._read_timeout_s, time.monotonic())
         self._decode_s = 0.0
         self._opened: Opened | None = None
         self._key_seen = False
@@ -120,11 +122,11 @@ class AvSource:
             raise message if isinstance(message, Exception) else errors.ended(self._spec.url)
         self._begin(message)
         self.audio = message.audio_template
-        deadline = time.monotonic() + self._read_timeout_s
+        self._watchdog = Watchdog(self._read_timeout_s, time.monotonic())
         while not self._first:
-            packet = self._next(deadline)
+            packet = self._next()
             if packet is None:
-                raise self._late(errors.stalled(self._spec.url))
+                raise self._late(self._pictureless())
             if packet.stream is message.video:
                 self._first = self._decode(packet)
         self._info = _describe(message, self._first[0])
@@ -135,20 +137,19 @@ class AvSource:
     def items(self) -> Iterator[VideoItem | AudioItem]:
         """Pictures and audio packets as they come; see `Source.items`."""
         frames, self._first = self._first, []
-        deadline = time.monotonic() + self._read_timeout_s
         while True:
             for frame in frames:
                 item = self._video(frame)
                 if item is None:
                     return
                 yield item
-                deadline = time.monotonic() + self._read_timeout_s
+                self._watchdog.handed_on(time.monotonic())
             frames = []
-            packet = self._next(deadline)
+            packet = self._next()
             if packet is None:
                 if self._reader.stopped.is_set():
                     return
-                raise errors.stalled(self._spec.url)
+                raise self._pictureless()
             assert self._opened is not None
             if packet.stream is self._opened.video:
                 frames = self._decode(packet)
@@ -184,10 +185,14 @@ class AvSource:
         self._key_seen = False
         self._timeline.connected(1 / opened.fps if opened.fps else None, keep_gap=before is None)
 
-    def _next(self, deadline: float) -> Packet | None:
-        """The next packet; None when interrupted or too late."""
-        while True:
-            message = self._reader.get(deadline)
+    def _pictureless(self) -> StreamError:
+        """Why there was no picture in time."""
+        return errors.no_picture(self._spec.url) if self._watchdog.packets else errors.stalled(self._spec.url)
+
+    def _next(self) -> Packet | None:
+        """The next packet; None when interrupted, or when a picture is overdue."""
+        while time.monotonic() < self._watchdog.picture_by:
+            message = self._reader.get(self._watchdog.picture_by)
             if self._egress.refusal is not None:
                 raise self._egress.refusal
             if isinstance(message, Opened):
@@ -196,8 +201,10 @@ class AvSource:
                 raise message
             else:
                 return message
+        return None
 
     def _decode(self, packet: Packet) -> list[av.VideoFrame]:
+        self._watchdog.packet()
         if not self._key_seen and packet.size and not packet.is_keyframe:
             return []  # its references were sent before this connection
         self._key_seen = True
@@ -227,13 +234,24 @@ class AvSource:
 
     def _video(self, frame: av.VideoFrame) -> VideoItem | None:
         base = self._timeline.time_base
-        pts = self._timeline.video(frame.pts, fraction(frame.time_base))
+        source_base = fraction(frame.time_base)
+        at_s = None if frame.pts is None or source_base is None or self._is_file else float(frame.pts * source_base)
+        if not self._watchdog.picture(at_s, time.monotonic()):
+            raise errors.frozen(self._spec.url)
+        pts = self._timeline.video(frame.pts, source_base)
         if self._is_file and self._spec.realtime:
             if not self._pacer.wait(pts, base):
                 return None
         elif self._reader.stopped.is_set():
             return None
-        return VideoItem(AvPicture(upright(frame)), pts, base, time.time(), time.monotonic(), self._decode_s)
+        picture = AvPicture(upright(frame))
+        self._describe_anew(picture)
+        return VideoItem(picture, pts, base, time.time(), time.monotonic(), self._decode_s)
+
+    def _describe_anew(self, picture: AvPicture) -> None:
+        """A camera may change its size without a new connection."""
+        if (picture.width, picture.height) != (self.info.width, self.info.height):
+            self._info = self.info.model_copy(update={"width": picture.width, "height": picture.height})
 
     def _audio(self, packet: Packet) -> AudioItem | None:
         if not packet.size:

@@ -17,6 +17,7 @@ from deployments.code import code_version
 from deployments.store.protocol import Fenced
 from deployments.streams.actor import Report, stream_actors
 from deployments.streams.hardware import NOTHING, Grant
+from deployments.streams.history import Histories
 from deployments.supervisor.reconcile import Observed
 
 POLL_TIMEOUT_S = 5.0
@@ -96,6 +97,7 @@ class Lives:
 
     def __init__(self) -> None:
         self.fenced = False
+        self.histories = Histories()
         self._lives: dict[str, Life] = {}
         self._by_stream: defaultdict[str, list[Life]] = defaultdict(list)
         self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
@@ -163,8 +165,9 @@ class Lives:
 
     async def ask(self, life: Life, epoch: int, timeout_s: float = POLL_TIMEOUT_S) -> None:
         """Take the report of one."""
+        heard = life.report.changes if life.report is not None else 0
         try:
-            report: Report = await asyncio.wait_for(life.actor.report.remote(epoch), timeout_s)
+            report: Report = await asyncio.wait_for(life.actor.report.remote(epoch, heard), timeout_s)
         except TimeoutError:
             return  # not placed yet, or busy; shown as it last was
         except Fenced:
@@ -179,6 +182,7 @@ class Lives:
             if life.report is None and life.found:
                 life.generation = report.status.generation
             life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
+            self.histories.take(life.stream_id, report.history)
 
     async def end(self, life: Life, epoch: int) -> None:
         """Return once an actor has ended, `DELETE_TIMEOUT_S` later at most, whoever asked for it first."""

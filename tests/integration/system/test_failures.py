@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -117,6 +118,11 @@ def test_credentials_appear_nowhere(raysight: Raysight, camera: RtspServer) -> N
             assert secret not in log.read_text(errors="replace"), log
 
 
+def history(raysight: Raysight, stream_id: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = raysight.api.get(f"/v1/streams/{stream_id}/history").json()["items"]
+    return items
+
+
 @pytest.mark.timeout(180)
 def test_a_camera_that_goes_away_comes_back(raysight: Raysight, street_clip: Path) -> None:
     with RtspServer(clips={"street": street_clip}) as server:
@@ -131,6 +137,10 @@ def test_a_camera_that_goes_away_comes_back(raysight: Raysight, street_clip: Pat
         assert after["epoch"] == before["epoch"]
         assert raysight.events("gate", 1)[0]["sequence"] > sequence
         assert_ledgers(after)
+        wait_until(lambda: history(raysight, "gate")[0]["state"] == "online")
+        went = history(raysight, "gate")
+        assert [entry["state"] for entry in reversed(went) if not entry["error"]] == ["connecting", "online", "online"]
+        assert all(entry["state"] == "reconnecting" for entry in went if entry["error"])
 
 
 @pytest.mark.timeout(180)
@@ -143,6 +153,8 @@ def test_a_killed_stream_actor_is_replaced_and_its_sequence_goes_on(raysight: Ra
     after = raysight.wait("street", lambda s: online(s) and s["epoch"] > before["epoch"])
     assert raysight.events("street", 1)[0]["sequence"] > sequence
     assert_ledgers(after)
+    newest_first = [(after["epoch"], "online"), (after["epoch"], "connecting"), (before["epoch"], "online")]
+    wait_until(lambda: [(e["epoch"], e["state"]) for e in history(raysight, "street")[:3]] == newest_first)
 
 
 @pytest.mark.timeout(180)

@@ -106,6 +106,33 @@ def test_higher_priority_goes_first() -> None:
     assert scheduler.release(0, 1).frames == [low]
 
 
+def test_a_preferred_stream_loses_no_frame_that_the_next_release_can_take() -> None:
+    scheduler = make(waiting_per_stream=1)
+    assert scheduler.release(0, 3).frames == []
+    low, other = Offered("low"), Offered("other")
+    scheduler.offer(low)
+    scheduler.offer(other)
+    first, second, third = (Offered("high", priority=1) for _ in range(3))
+    assert scheduler.offer(first) is None
+    assert scheduler.offer(second) is None  # lower ones make room for both
+    dropped = scheduler.offer(third)
+    assert dropped is not None
+    assert (dropped.frame, dropped.reason) == (first, DropReason.SUPERSEDED)
+    assert scheduler.release(0, 3).frames == [second, third, low]
+
+
+def test_a_preferred_stream_keeps_its_newest_frame_alone_where_its_like_fill_the_release() -> None:
+    scheduler = make(waiting_per_stream=1)
+    assert scheduler.release(0, 2).frames == []
+    scheduler.offer(Offered("low"))
+    scheduler.offer(Offered("b", priority=1))
+    old, new = Offered("a", priority=1), Offered("a", priority=1)
+    scheduler.offer(old)
+    dropped = scheduler.offer(new)
+    assert dropped is not None
+    assert dropped.frame is old
+
+
 def test_a_stream_that_is_gone_leaves_nothing() -> None:
     scheduler = make()
     scheduler.offer(Offered("a"))
@@ -170,6 +197,39 @@ def test_sixty_overloading_streams_get_the_same(fps: list[int], room: int, per_s
     counts = [served[f"{n}"] for n in range(len(fps))]
     assert max(counts) - min(counts) <= 1
     assert min(counts) >= 11
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    priorities=st.lists(st.integers(-100, 100), min_size=1, max_size=24),
+    room=st.integers(1, 24),
+    ticks=st.integers(1, 60),
+)
+def test_under_overload_rates_shrink_by_priority_and_evenly_inside_one(
+    priorities: list[int], room: int, ticks: int
+) -> None:
+    """All streams offer a frame a tick, the engine takes ``room``: what is over goes to the next lower priority."""
+    scheduler = make(waiting_per_stream=1)
+    served: Counter[str] = Counter()
+    born: dict[int, int] = {}
+    for tick in range(ticks):
+        for number, priority in enumerate(priorities):
+            frame = Offered(str(number), priority=priority)
+            born[id(frame)] = tick
+            scheduler.offer(frame)
+        released = scheduler.release(tick, room).frames
+        assert len(released) == min(room, len(priorities))
+        assert all(born[id(frame)] == tick for frame in released)  # the newest one of each: waiting adds up to nothing
+        served.update(str(frame.stream) for frame in released)
+    left = room
+    for priority in sorted(set(priorities), reverse=True):
+        inside = [served[str(number)] for number, own in enumerate(priorities) if own == priority]
+        if left >= len(inside):
+            assert inside == [ticks] * len(inside)
+        else:
+            assert sum(inside) == left * ticks
+            assert max(inside) - min(inside) <= 1
+        left = max(0, left - len(inside))
 
 
 class Accounts(RuleBasedStateMachine):

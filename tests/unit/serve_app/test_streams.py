@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.streams.spec import StreamState
+from deployments.errors import StreamErrorCode
+from deployments.streams.history import HistoryEntry
+from deployments.streams.spec import LastError, StreamState
 from tests.unit.serve_app.conftest import Api
 
 SECRET_URL = "rtsp://admin:hunter2@10.0.0.7/ch1?token=hunter2"
@@ -89,6 +91,20 @@ def test_patch_merges(api: Api) -> None:
     assert (spec["detect"]["iou"], spec["detect"]["confidence"], spec["labels"]) == (0.5, 0.9, {})
     told = problem(api.call("PATCH", "/v1/streams/a", json={"detect": {"iou": 9}}), 422, "invalid_request")
     assert told["errors"][0]["field"] == "detect.iou"
+
+
+def test_what_a_stream_went_through_is_told_newest_first(api: Api) -> None:
+    api.put("a")
+    assert api.call("GET", "/v1/streams/a/history").json() == {"items": []}
+    broke = LastError(code=StreamErrorCode.STALLED, message="No video came in time.", at=2.0, retryable=True)
+    went = [
+        HistoryEntry(epoch=1, number=1, at=1.0, last_at=1.0, state=StreamState.ONLINE),
+        HistoryEntry(epoch=1, number=2, at=2.0, last_at=9.0, times=3, state=StreamState.RECONNECTING, error=broke),
+    ]
+    api.streams.streams["a"].history += went
+    told = api.call("GET", "/v1/streams/a/history").json()["items"]
+    assert told == [entry.model_dump(mode="json") for entry in reversed(went)]
+    problem(api.call("GET", "/v1/streams/b/history"), 404, "stream_not_found")
 
 
 def test_delete_and_restart(api: Api) -> None:

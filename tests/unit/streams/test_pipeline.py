@@ -19,13 +19,14 @@ from deployments.detector.scheduler import DropReason
 from deployments.errors import DetectorUnavailable
 from deployments.link.pending import FrameDropped, LinkReply
 from deployments.streams import pipeline as pipeline_module
+from deployments.streams import slate
 from deployments.streams.inflight import MAX_IN_FLIGHT
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
 from deployments.streams.pipeline import VIDEO_QUEUE_FRAMES, Pipeline
 from deployments.streams.policy import UrlPolicy
-from deployments.streams.spec import FrameCounts, SourceSpec
+from deployments.streams.spec import FrameCounts, OutputSpec, SourceSpec
 from tests.support.detectors import HeldDetector, LocalDetector, fake_engine
 from tests.support.streams import HandFedSource, RecordingPublisher, box, item, picture, spec
 from tests.support.waiting import started, until
@@ -508,6 +509,67 @@ def test_a_frame_that_cannot_be_published_is_counted_and_the_next_goes_on(start:
     rig.settled()
     assert (rig.counts.video_dropped, rig.counts.published) == (2, 3)
     assert rig.publisher.pts == [0, 10800, 14400]
+
+
+def looked_for_a_slate(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once the video thread has had a slate to show and its chance to do so."""
+    looked, show = threading.Event(), rig.pipeline._show_slate
+
+    def look() -> None:
+        show()
+        if rig.pipeline.slate.due(time.monotonic()) is not None:
+            looked.set()
+
+    monkeypatch.setattr(rig.pipeline, "_show_slate", look)
+    return looked
+
+
+def test_outputs_that_want_it_show_a_slate_while_no_frame_comes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slate, "AFTER_S", 0.2)
+    rig = start()
+    rig.publisher.outputs = (OutputSpec(url="rtmp://media/plain"),)
+    looked = looked_for_a_slate(rig, monkeypatch)
+    rig.feed_each(3, off_line)
+    assert looked.wait(20)
+    assert rig.publisher.slates == []
+    rig.publisher.outputs = (*rig.publisher.outputs, OutputSpec(url="rtmp://media/slate", slate=True))
+    until(lambda: len(rig.publisher.slates) >= 3)
+    times = [pts for pts, _ in rig.publisher.slates]
+    assert times == sorted(set(times))
+    assert times[0] >= rig.publisher.pts[-1] + 0.2 * 90_000
+    assert len({id(shown) for _, shown in rig.publisher.slates}) == 1
+    rig.feed(1)
+    rig.settled()
+    assert rig.counts.published == 4  # a slate is no frame
+    assert len(rig.events()) == 4
+
+
+def test_a_file_has_no_slate(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slate, "AFTER_S", 0.05)
+    rig = start(source=FILE)
+    rig.publisher.outputs = (OutputSpec(url="rtmp://media/slate", slate=True),)
+    looked = looked_for_a_slate(rig, monkeypatch)
+    rig.feed(1)
+    assert looked.wait(20)
+    assert rig.publisher.slates == []
+
+
+def test_a_slate_that_cannot_be_encoded_ends_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slate, "AFTER_S", 0.05)
+    rig = start()
+    rig.publisher.outputs = (OutputSpec(url="rtmp://media/slate", slate=True),)
+    tried = threading.Semaphore(0)
+
+    def broken(pts: int, picture: Any) -> None:
+        tried.release()
+        raise RuntimeError("this picture can't be encoded")
+
+    monkeypatch.setattr(rig.publisher, "write_slate", broken)
+    rig.feed(1)
+    assert all(tried.acquire(timeout=20) for _ in range(2))
+    rig.feed(1)
+    rig.settled()
+    assert rig.counts.published == 2
 
 
 def test_sound_is_passed_on_and_its_failure_ends_nothing(start: Start) -> None:

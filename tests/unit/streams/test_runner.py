@@ -13,7 +13,7 @@ from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, Strea
 from deployments.streams import pipeline
 from deployments.streams.backoff import Backoff
 from deployments.streams.runner import StreamRunner
-from deployments.streams.spec import OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
+from deployments.streams.spec import LastError, OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
 from tests.support.detectors import LocalDetector
 from tests.support.streams import INFO, HandFedSource, RecordingPublisher, item, spec
 from tests.support.waiting import in_threads, until
@@ -74,7 +74,10 @@ class ScriptedMedia:
         self.sources.append(thing)
         return thing  # type: ignore[no-any-return]
 
-    def open_publisher(self, outputs: tuple[OutputSpec, ...], source: Any) -> RecordingPublisher:
+    def open_publisher(
+        self, outputs: tuple[OutputSpec, ...], source: Any, on_error: Callable[[str, LastError], None]
+    ) -> RecordingPublisher:
+        self.on_error = on_error
         if self.publishing is not None:
             raise self.publishing
         self.publishers.append(publisher := RecordingPublisher(outputs))
@@ -234,6 +237,62 @@ def test_errors_show_no_credentials(start: Start) -> None:
     assert opened.credentials is not None
 
 
+def entries(stream: Stream) -> list[tuple[StreamState, str | None, int]]:
+    return [
+        (entry.state, None if entry.error is None else entry.error.code, entry.times)
+        for entry in stream.runner.history.since(0)[1]
+    ]
+
+
+def test_its_history_tells_every_change_and_error(start: Start) -> None:
+    stream = start(REFUSED, REFUSED, backoffs=(Delays(0.0, 0.0, 3600.0),))
+    stream.until(StreamState.ONLINE)
+    stream.media.sources[0].feed(ENDED)
+    stream.until(StreamState.RECONNECTING)
+    stream.apply(paused=True)
+    stream.until(StreamState.PAUSED)
+    stream.media.script.append(StreamError(StreamErrorCode.AUTH_FAILED, "Wrong password."))
+    stream.apply()
+    stream.until(StreamState.FAILED)
+    assert entries(stream) == [
+        (StreamState.CONNECTING, None, 1),
+        (StreamState.RECONNECTING, "connection_refused", 2),
+        (StreamState.ONLINE, None, 1),
+        (StreamState.RECONNECTING, "ended", 1),
+        (StreamState.PAUSED, None, 1),
+        (StreamState.CONNECTING, None, 1),
+        (StreamState.FAILED, "auth_failed", 1),
+    ]
+    assert {entry.epoch for entry in stream.runner.history.since(0)[1]} == {3}
+
+
+def test_its_history_tells_what_broke_an_output(start: Start) -> None:
+    stream = start(outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    broke = LastError(code=StreamErrorCode.ENDED, message="The receiver cut the connection.", at=1.0, retryable=True)
+    for url in ("rtmp://media/live", "rtmp://media/other", "rtmp://media/live"):
+        stream.media.on_error(url, broke)
+    entries = stream.runner.history.since(0)[1][2:]
+    assert [(entry.state, entry.output, entry.times) for entry in entries] == [
+        (StreamState.ONLINE, "rtmp://media/live", 2),
+        (StreamState.ONLINE, "rtmp://media/other", 1),
+    ]
+    assert all(entry.error == broke for entry in entries)
+
+
+def test_a_size_that_changes_in_mid_stream_shows_in_the_status(start: Start) -> None:
+    stream = start(outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    larger = INFO.model_copy(update={"width": 1920, "height": 1080})
+    stream.media.sources[0].info = larger
+    assert stream.runner.status().source == larger
+    stream.media.script.append(HandFedSource(larger))
+    stream.runner.reconnect()
+    until(lambda: len(stream.media.sources) == 2)
+    stream.until(StreamState.ONLINE)
+    assert len(stream.media.publishers) == 1  # which has taken care of the new size already
+
+
 # Changes --------------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +338,23 @@ def test_changes_at_the_same_time_end_with_the_newest(start: Start) -> None:
     in_threads(change, change)
     assert stream.runner.spec == specs[39]
     assert stream.media.publishers[-1].outputs == specs[39].outputs
+
+
+@pytest.mark.parametrize(
+    ("slate", "url", "stays"),
+    [(True, "rtsp://camera/1", True), (False, "rtsp://camera/1", False), (True, "file:a", False)],
+)
+def test_only_outputs_with_a_slate_stay_open_when_the_source_fails(
+    start: Start, slate: bool, url: str, stays: bool
+) -> None:
+    stream = start(outputs=[{**OUTPUT, "slate": slate}], source={"url": url})
+    stream.until(StreamState.ONLINE)
+    stream.media.sources[0].feed(StreamError(StreamErrorCode.NOT_FOUND, "No such path."))
+    stream.until(StreamState.FAILED)
+    assert stream.media.publishers[0].closed.is_set() != stays
+    stream.runner.reconnect()
+    stream.until(StreamState.ONLINE)
+    assert len(stream.media.publishers) == (1 if stays else 2)
 
 
 def test_another_source_is_connected_to_and_gets_a_publisher_of_its_own(start: Start) -> None:
