@@ -1,0 +1,26 @@
+"""URLs with the address that was checked in place of the host's name, for protocols that know no redirects."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+
+def literal(url: str, address: str) -> str:
+    """``url`` with ``address`` as its host; credentials, port, path and query stay."""
+    parts = urlsplit(url)
+    user_info, at, _ = parts.netloc.rpartition("@")
+    host = f"[{address}]" if ":" in address else address
+    port = f":{parts.port}" if parts.port is not None else ""
+    return urlunsplit(parts._replace(netloc=f"{user_info}{at}{host}{port}"))
+
+
+def rtmp_options(url: str) -> dict[str, str]:
+    """What keeps the host's name in front of an RTMP server that tells its sites apart by it.
+
+    The application is what FFmpeg takes for it (libavformat/rtmpproto.c): the first two segments of the path where a
+    third follows, else the first.
+    """
+    parts = urlsplit(url)
+    segments = parts.path.lstrip("/").split("/")
+    app = "/".join(segments[:2] if len(segments) > 2 and ":" not in segments[1] else segments[:1])
+    return {"rtmp_tcurl": f"rtmp://{parts.netloc.rpartition('@')[2]}/{app}"}
