@@ -44,9 +44,7 @@ class Connection:
         refusal: the first refusal of an address that the source led to, None so far.
     """
 
-    def __init__(
-        self, spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None
-    ) -> None:
+    def __init__(self, spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None) -> None:
         self._spec = spec
         self._policy = policy
         self._timeouts = timeouts

@@ -241,4 +241,3 @@ def _length(fields: list[tuple[bytes, bytes]]) -> int:
     if len(lengths) > 1 or not (text := lengths.pop()).isdigit() or int(text) > MAX_BODY_BYTES:
         raise OSError("no RTSP")
     return int(text)
-
