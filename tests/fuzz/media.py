@@ -10,8 +10,10 @@ import json
 import os
 import random
 import re
+import resource
 import struct
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -96,15 +98,13 @@ def held() -> dict[str, float]:
     gc.collect()
     process = psutil.Process()
     deadline = time.monotonic() + 6
-    while process.num_threads() > 1 and _readers() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return {"fds": process.num_fds(), "threads": _readers(), "rss_mb": process.memory_info().rss / 1e6}
+    for thread in _readers():
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return {"fds": process.num_fds(), "threads": len(_readers()), "rss_mb": process.memory_info().rss / 1e6}
 
 
-def _readers() -> int:
-    import threading
-
-    return sum(thread.name in ("source-reader", "egress", "egress-connection") for thread in threading.enumerate())
+def _readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("source-reader", "egress"))]
 
 
 def main(seed: int, count: int, folder: Path) -> None:
@@ -127,7 +127,7 @@ def main(seed: int, count: int, folder: Path) -> None:
         elif number >= WARM_UP:
             outcomes[outcome] += 1
     report = {"outcomes": outcomes, "longest_s": longest, "before": before, "after": held()}
-    report["peak_mb"] = __import__("resource").getrusage(__import__("resource").RUSAGE_SELF).ru_maxrss / 1000
+    report["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(json.dumps(report))
 
 

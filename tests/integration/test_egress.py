@@ -14,6 +14,8 @@ import pytest
 
 from deployments.errors import ForbiddenAddress, StreamError
 from deployments.streams import policy as policies
+from deployments.streams.media import connection
+from deployments.streams.media.items import VideoItem
 from deployments.streams.media.outlet import Outlets
 from deployments.streams.media.rtsp_forward import Answers
 from deployments.streams.media.source import open_source
@@ -93,9 +95,12 @@ def test_rtsp_redirects_in_a_circle_end(policy: UrlPolicy) -> None:
 @needs_gstreamer
 def test_an_allowed_rtsp_redirect_is_followed(policy: UrlPolicy) -> None:
     clip = make_clip(policy.media_root / "clip.mp4")
-    with RtspServer(clips={"clip": clip}) as camera, server(redirect(camera.url("clip"))) as (port, _):
-        with open_source(SourceSpec(url=f"rtsp://127.0.0.1:{port}/x"), policy, Timeline()) as source:
-            assert source.info.codec == "h264"
+    with (
+        RtspServer(clips={"clip": clip}) as camera,
+        server(redirect(camera.url("clip"))) as (port, _),
+        open_source(SourceSpec(url=f"rtsp://127.0.0.1:{port}/x"), policy, Timeline()) as source,
+    ):
+        assert source.info.codec == "h264"
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "rtmp", "rtmps", "http", "https"])
@@ -183,3 +188,21 @@ def test_answers_name_no_address_that_was_not_checked() -> None:
 def test_what_is_no_plain_rtsp_ends_the_connection(sent: bytes) -> None:
     with pytest.raises(OSError, match=r"RTSP|multicast"):
         Answers(str, str).rewritten(sent)
+
+
+def test_a_picture_that_is_too_large_is_refused_at_the_start_and_later(
+    policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = make_clip(policy.media_root / "small.h264", size=(64, 48), frames=100).read_bytes()
+    large = make_clip(policy.media_root / "large.h264", frames=5).read_bytes()
+    (policy.media_root / "grows.h264").write_bytes(small + large)
+    monkeypatch.setattr(connection, "MAX_PIXELS", 20_000)
+    with pytest.raises(StreamError) as caught:
+        open_source(SourceSpec(url="file:large.h264"), policy, Timeline())
+    assert caught.value.code == "codec_unsupported"
+    with open_source(SourceSpec(url="file:grows.h264", realtime=False), policy, Timeline()) as source:
+        sizes = []
+        with pytest.raises(StreamError):
+            sizes.extend(item.picture.width for item in source.items() if isinstance(item, VideoItem))
+        assert sizes == [64] * 100
+        assert source.undecodable >= 1

@@ -22,8 +22,8 @@ from deployments.errors import ForbiddenAddress
 from deployments.streams.media.encoder import H264Encoder
 from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem
-from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.outlet import Way
+from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.sink import Sink, target_of
 from deployments.streams.spec import OutputSpec, OutputStatus, SourceInfo

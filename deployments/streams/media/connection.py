@@ -20,7 +20,7 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from deployments.errors import ForbiddenAddress
+from deployments.errors import ForbiddenAddress, StreamError, StreamErrorCode
 from deployments.streams.media import errors, handshake, options
 from deployments.streams.media.egress import Egress
 from deployments.streams.media.gpu import Nvdec
@@ -129,6 +129,11 @@ def _opened(url: str, form: str | None, settings: dict[str, str], how: dict[str,
     chosen = {**settings, "max_pixels": str(MAX_PIXELS)}
     container: InputContainer = av.open(url, "r", format=form, options=chosen, **how)
     for stream in container.streams.video:
-        if stream.codec_context is not None:
-            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        if stream.codec_context is None:
+            continue
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+            container.close()
+            message = f"{errors.place(url)}: The picture is too large: {MAX_PIXELS // 1_000_000} megapixels at most."
+            raise StreamError(StreamErrorCode.CODEC_UNSUPPORTED, message)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # of those that come later
     return container

@@ -183,8 +183,7 @@ class Answers:
         return self._taken(length) if len(self._data) >= length else b""
 
     def _message(self) -> bytes:
-        while self._data[:1] in (b"\r", b"\n"):
-            del self._data[:1]
+        del self._data[: len(self._data) - len(self._data.lstrip(b"\r\n"))]
         if not self._data or self._data[:1] == b"$":
             return b""
         end = re.search(rb"\r?\n\r?\n", self._data)
