@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +23,8 @@ from deployments.streams.media.rtsp_forward import Answers
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
 from deployments.streams.policy import UrlPolicy, open_inside
-from deployments.streams.spec import SourceSpec
+from deployments.streams.spec import OutputSpec, SourceSpec
+from tests.integration.test_outputs import keep_writing, publisher
 from tests.support.media import make_clip
 from tests.support.rtsp_server import RtspServer, available
 
@@ -206,3 +209,54 @@ def test_a_picture_that_is_too_large_is_refused_at_the_start_and_later(
             sizes.extend(item.picture.width for item in source.items() if isinstance(item, VideoItem))
         assert sizes == [64] * 100
         assert source.undecodable >= 1
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[tuple[int, list[str | None]]]:
+    """Shakes hands and closes; its port, and the names that it was asked for."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=camera.example"
+    subprocess.run(command.split(), cwd=folder, capture_output=True, check=True)
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.sni_callback = lambda _, name, __: names.append(name)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(4096)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], names
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("scheme", ["rtsps", "rtmps", "https"])
+def test_tls_keeps_the_name_of_the_host(policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setattr(policies, "resolve", lambda host: ["127.0.0.1"])
+    with tls_server(policy.media_root) as (port, names):
+        with pytest.raises(StreamError):
+            open_source(SourceSpec(url=f"{scheme}://camera.example:{port}/live/x"), policy, Timeline())
+        assert set(names) == {"camera.example"}
+
+
+@pytest.mark.parametrize("scheme", ["rtsps", "rtmps"])
+def test_tls_of_outputs_keeps_the_name_of_the_host(
+    policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr(policies, "resolve", lambda host: ["127.0.0.1"])
+    with tls_server(policy.media_root) as (port, names):
+        to = publisher(OutputSpec(url=f"{scheme}://camera.example:{port}/live/x"), resolve=Outlets(policy).way)
+        keep_writing(to, lambda: bool(names))
+        to.close()
+        assert set(names) == {"camera.example"}
