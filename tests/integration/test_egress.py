@@ -18,7 +18,7 @@ from deployments.errors import ForbiddenAddress, StreamError
 from deployments.streams import policy as policies
 from deployments.streams.media import connection
 from deployments.streams.media.items import VideoItem
-from deployments.streams.media.outlet import Outlets
+from deployments.streams.media.outlet import Outlets, Way
 from deployments.streams.media.rtsp_forward import Answers
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
@@ -128,9 +128,19 @@ def test_a_name_that_resolves_otherwise_the_second_time_leads_nowhere_else(
 def test_outputs_are_dialled_by_literal_address(
     policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    monkeypatch.setattr(policies, "resolve", lambda host: ["fd00::7", "10.0.0.7"])
+    monkeypatch.setattr(policies, "resolve", lambda host: ["fd00::7"])
     way = Outlets(policy).way(f"{scheme}://sink.example:99/live/x")
     assert (way.url, way.proxy) == (f"{scheme}://[fd00::7]:99/live/x", None)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp"])
+def test_of_several_addresses_one_that_answers_is_dialled(
+    policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr(policies, "resolve", lambda host: ["127.0.0.2", "127.0.0.1"])
+    with server(lambda _: b"") as (port, _):
+        way = Outlets(policy).way(f"{scheme}://sink.example:{port}/live/x")
+        assert way.url == f"{scheme}://127.0.0.1:{port}/live/x"
 
 
 def test_a_link_swapped_in_after_the_check_opens_nothing(policy: UrlPolicy, tmp_path_factory: Any) -> None:
@@ -260,3 +270,29 @@ def test_tls_of_outputs_keeps_the_name_of_the_host(
         keep_writing(to, lambda: bool(names))
         to.close()
         assert set(names) == {"camera.example"}
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "live.m3u8"])
+def test_an_output_stays_in_the_folder_that_was_checked(policy: UrlPolicy, tmp_path: Path, name: str) -> None:
+    root, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    (root / "gate").mkdir(parents=True)
+    elsewhere.mkdir()
+    outlets = Outlets(policy.model_copy(update={"output_root": root}))
+
+    def swapped(url: str) -> Way:
+        way = outlets.way(url)
+        (root / "gate").rename(root / "moved")
+        (root / "gate").symlink_to(elsewhere)
+        return way
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    to = publisher(OutputSpec(url=f"file:gate/{name}"), resolve=swapped)
+    keep_writing(to, lambda: to.statuses()[0].packets > 30)
+    to.close()
+    assert list(elsewhere.iterdir()) == []
+    assert (root / "moved" / name).stat().st_size > 0
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    to = publisher(OutputSpec(url=f"file:gate/{name}"), resolve=outlets.way)
+    keep_writing(to, lambda: to.statuses()[0].state == "failed")
+    assert to.statuses()[0].last_error.code == "forbidden_address"  # type: ignore[union-attr]
+    to.close()

@@ -91,7 +91,7 @@ class Connection:
             settings["http_proxy"] = self._egress.open()
         elif self._scheme in ("rtmp", "srt"):
             settings |= rtmp_options(url) if self._scheme == "rtmp" else {}
-            url = literal(url, self._policy.addresses(url)[0])
+            url = literal(url, self._policy.addresses(url))
         elif self._scheme == "file":
             return self._file(url, settings, how)
         return _opened(url, forced, settings, how)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from deployments.streams.media.loopback import connected
 
-def literal(url: str, address: str) -> str:
-    """``url`` with ``address`` as its host; credentials, port, path and query stay."""
+PORTS = {"rtsp": 554, "rtmp": 1935}
+"""As FFmpeg takes them; of the protocols over TCP."""
+
+TIMEOUT_S = 2.0
+"""For each of several addresses to take a connection."""
+
+
+def literal(url: str, addresses: list[str]) -> str:
+    """``url`` with one of ``addresses`` as its host; credentials, port, path and query stay.
+
+    Of several it is the first that takes a connection, since FFmpeg can try no further one; with SRT, the first.
+    """
     parts = urlsplit(url)
+    address = addresses[0]
+    if len(addresses) > 1 and (usual := PORTS.get(parts.scheme.lower())) is not None:
+        with suppress(OSError), connected(addresses, parts.port or usual, TIMEOUT_S) as taken:
+            address = taken.getpeername()[0]
     user_info, at, _ = parts.netloc.rpartition("@")
     host = f"[{address}]" if ":" in address else address
     port = f":{parts.port}" if parts.port is not None else ""

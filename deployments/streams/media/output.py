@@ -138,16 +138,20 @@ class Output:
             sink.close()
 
     def _connected(self, first: EncodedPacket) -> Sink:
-        sink = Sink(self._target(), first.template, self._audio)
+        way = self._resolve(self.spec.url)
+        try:
+            sink = Sink(self._target(way), first.template, self._audio)
+        finally:
+            way.close()  # the sink's process has its own
         with self._lock:
             self._sink = sink
             if self._given_up:
                 sink.kill()
         return sink
 
-    def _target(self) -> Target:
-        way = self._resolve(self.spec.url)
-        target = replace(target_of(join_credentials(way.url, self.spec.credentials)), proxy=way.proxy)
+    def _target(self, way: Way) -> Target:
+        url = join_credentials(way.url, self.spec.credentials)
+        target = replace(target_of(url), proxy=way.proxy, folder=way.folder)
         return replace(target, url=_unused(target.url)) if target.format == "mp4" else target
 
     def _next(self, sink: Sink) -> EncodedPacket | None:

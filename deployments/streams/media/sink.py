@@ -53,13 +53,14 @@ _BY_SUFFIX: dict[str, tuple[str, dict[str, str]]] = {
 class Target:
     """Where a relay sends to; ``url`` is what FFmpeg opens, credentials included: never log it.
 
-    ``proxy`` is what FFmpeg connects through where it speaks TLS.
+    ``proxy`` is what FFmpeg connects through where it speaks TLS, ``folder`` a descriptor that ``url`` goes by.
     """
 
     url: str
     format: str
     options: dict[str, str]
     proxy: str | None = None
+    folder: int | None = None
 
 
 def target_of(url: str) -> Target:
@@ -104,6 +105,7 @@ class Sink:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            pass_fds=() if target.folder is None else (target.folder,),
             env=_environment(target.proxy) | {"PYTHONPATH": paths},
             start_new_session=True,  # Ctrl-C is for the parent, which ends its outputs in order
         )
