@@ -53,6 +53,7 @@ from benchmarks.stand_in import InstantDetector
 from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.media.clips import CLIPS
 from deployments.streams.media.encoder import CRF, PRESET
+from deployments.streams.media.outlet import Outlets
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.reader import DECODER_THREADS
 from deployments.streams.media.source import open_source
@@ -218,7 +219,7 @@ def run_ours(row: str, clip: Clip, *, live: bool) -> Run:
         timeline = Timeline()
         try:
             with open_source(spec.source, policy, timeline) as source:
-                wishes = (spec.outputs, source.info, timeline.time_base, source.audio, policy.check_output)
+                wishes = (spec.outputs, source.info, timeline.time_base, source.audio, Outlets(policy).way)
                 publisher = TimedPublisher(*wishes)
                 with closing(publisher):
                     return _played(pipeline, publisher, source, clip.warm_up)

@@ -2,15 +2,17 @@
 
 Link-local, metadata, multicast and unspecified addresses are always refused; loopback and private ranges are where
 cameras live and are refused only with ``allow_private=False``. A host name is refused when any address it resolves to
-is. What a name resolves to may change between this check and the connection; where that matters, put an egress
-firewall beside it.
+is. What a name resolves to may change between this check and the connection, so that whoever connects asks for the
+addresses and takes one of those (`deployments.streams.media`), and opens files with `open_inside`.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
+import stat
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -73,7 +75,7 @@ class UrlPolicy(BaseModel):
     output_root: Path
     allow_private: bool = True
 
-    def check_source(self, url: str, *, resolver: Resolver = resolve) -> str:
+    def check_source(self, url: str, *, resolver: Resolver | None = None) -> str:
         """The URL or path to open for a source.
 
         Raises:
@@ -91,10 +93,10 @@ class UrlPolicy(BaseModel):
         if scheme == "v4l2":
             return _device(url, field)
         if scheme != "testsrc":
-            self._check_host(_split(url, field), field, resolver)
+            self._check_host(_split(url, field), field, resolver or resolve)
         return url
 
-    def check_output(self, url: str, *, resolver: Resolver = resolve) -> str:
+    def check_output(self, url: str, *, resolver: Resolver | None = None) -> str:
         """The URL or path to open for an output; raises as `check_source` does. The file need not exist."""
         field = "output.url"
         scheme = _scheme(url, OUTPUT_SCHEMES, field)
@@ -103,12 +105,13 @@ class UrlPolicy(BaseModel):
             if path.suffix.lower() not in OUTPUT_SUFFIXES:
                 raise InvalidSpec(field, f"A file output ends in {' or '.join(OUTPUT_SUFFIXES)}.")
             return str(path)
-        self._check_host(_split(url, field), field, resolver)
+        self._check_host(_split(url, field), field, resolver or resolve)
         return url
 
-    def addresses(self, url: str, *, resolver: Resolver = resolve) -> list[str]:
-        """Those of the host of a URL that a source names, such as a playlist's segment; raises as `check_source`."""
-        return [str(address) for address in self._check_host(_split(url, "source.url"), "source.url", resolver)]
+    def addresses(self, url: str, *, resolver: Resolver | None = None, field: str = "source.url") -> list[str]:
+        """Those to connect to for a URL, all of them allowed, each once; raises as `check_source`."""
+        found = self._check_host(_split(url, field), field, resolver or resolve)
+        return list(dict.fromkeys(map(str, found)))
 
     def _check_host(self, parts: SplitResult, field: str, resolver: Resolver) -> list[Address]:
         host = parts.hostname
@@ -169,6 +172,44 @@ def _inside(root: Path, url: str, field: str) -> Path:
     if not path.is_relative_to(base):
         raise ForbiddenAddress(f"{field}: the path leads out of the configured root.")
     return path
+
+
+def open_inside(root: Path, path: str) -> int:
+    """A descriptor to read the file at ``path``, which a check has found under ``root``; the caller closes it.
+
+    Where a folder or the file was made a link since, what was really opened decides.
+
+    Raises:
+        ForbiddenAddress: it is not under ``root``.
+        StreamError: it is no plain file.
+        OSError: it can't be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would block
+    try:
+        _check_opened(root, descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StreamError(StreamErrorCode.NOT_FOUND, "No such file under the media root: check the path.")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_folder(root: Path, path: str) -> int:
+    """A descriptor of the folder at ``path``, to write in; raises as `open_inside`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        _check_opened(root, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_opened(root: Path, descriptor: int) -> None:
+    opened = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    if not opened.is_relative_to(root.resolve()):
+        raise ForbiddenAddress("The path leads out of the configured root.")
 
 
 def _device(url: str, field: str) -> str:

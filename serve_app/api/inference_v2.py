@@ -27,13 +27,19 @@ async def server(ports: UsePorts) -> dict[str, Any]:
     return ports.inference.server()
 
 
-@router.get("/health/live", summary="Server is alive", operation_id="inferenceLive")
+@router.get("/health/live", response_class=Response, summary="Server is alive", operation_id="inferenceLive")
 async def live() -> Response:
     """Answers while the process does."""
     return Response()
 
 
-@router.get("/health/ready", summary="Server is ready", operation_id="inferenceReady", responses=inference_errors(503))
+@router.get(
+    "/health/ready",
+    response_class=Response,
+    summary="Server is ready",
+    operation_id="inferenceReady",
+    responses=inference_errors(503),
+)
 async def ready(ports: UsePorts) -> Response:
     """Answers 200 once the detector does."""
     await ports.inference.require_ready()
@@ -59,6 +65,7 @@ async def version_metadata(ports: UsePorts, name: str, version: str) -> dict[str
 
 @router.get(
     _MODEL + "/ready",
+    response_class=Response,
     summary="Model is ready",
     operation_id="inferenceModelReady",
     responses=inference_errors(404, 503),
@@ -71,6 +78,7 @@ async def model_ready(ports: UsePorts, name: str) -> Response:
 
 @router.get(
     _VERSION + "/ready",
+    response_class=Response,
     summary="A model's version is ready",
     operation_id="inferenceModelVersionReady",
     responses=inference_errors(404, 503),

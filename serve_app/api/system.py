@@ -23,7 +23,7 @@ async def capacity(
     ports: UsePorts,
     model: ModelInQuery = DEFAULT_MODEL,
     add: Annotated[int | None, Query(ge=1, le=100_000, description="Would so many more streams fit?")] = None,
-    fps: Annotated[float, Query(gt=0, le=240, description="Frames a second of each stream.")] = 25,
+    fps: Annotated[float, Query(ge=0.01, le=240, description="Frames a second of each stream.")] = 25,
 ) -> Capacity:
     """How many streams of a frame rate fit, by node and in all, from the measured speed of a model's engines."""
     nodes = tuple(_node(load, fps) for load in await ports.detector.load(model))

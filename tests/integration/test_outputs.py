@@ -22,6 +22,7 @@ from deployments.errors import ForbiddenAddress
 from deployments.streams.media.encoder import H264Encoder
 from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem
+from deployments.streams.media.outlet import Way
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.sink import Sink, target_of
@@ -68,7 +69,7 @@ def pictures(count: int, width: int = 320, height: int = 240) -> list[AvPicture]
 
 
 def publisher(
-    *specs: OutputSpec, audio: Any = None, resolve: Callable[[str], str] = lambda url: url, nvenc: Nvenc | None = None
+    *specs: OutputSpec, audio: Any = None, resolve: Callable[[str], Way] = Way, nvenc: Nvenc | None = None
 ) -> Publisher:
     return Publisher(specs, INFO, TIME_BASE, audio, resolve, nvenc)
 
@@ -349,13 +350,13 @@ def test_rtsp_arrives_and_comes_back_by_itself_with_a_key_frame(
 
 
 def test_what_cannot_heal_fails_for_good_says_why_and_is_not_encoded_for(tmp_path: Path) -> None:
-    def forbid(url: str) -> str:
+    def forbid(url: str) -> Way:
         raise ForbiddenAddress("Outputs may not go to private networks.")
 
     cases = [
         (OutputSpec(url="rtsp://user:secret@127.0.0.1:9/x"), forbid, "forbidden_address"),
-        (OutputSpec(url=str(tmp_path / "no" / "such" / "folder.mp4")), str, "not_found"),
-        (OutputSpec(url=str(tmp_path / "video.avi")), str, "codec_unsupported"),
+        (OutputSpec(url=str(tmp_path / "no" / "such" / "folder.mp4")), Way, "not_found"),
+        (OutputSpec(url=str(tmp_path / "video.avi")), Way, "codec_unsupported"),
     ]
     for spec, resolve, code in cases:
         to = publisher(spec, resolve=resolve)

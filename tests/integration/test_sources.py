@@ -361,7 +361,7 @@ class TestNetwork:
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def answer() -> None:
-                for _ in range(2):
+                for _ in range(1 if scheme == "rtsps" else 2):
                     connection, _ = listener.accept()
                     with connection:
                         connection.recv(4096)
@@ -513,17 +513,22 @@ class TestHttp:
         policy = UrlPolicy(media_root=media, output_root=media)
         with open_source(SourceSpec(url=f"{web[0]}/live.m3u8"), policy, Timeline()) as source:
             to_the_end(source)
-        assert asked == ["live.m3u8", "segment.ts"]
+        assert asked == ["live.m3u8", "live.m3u8", "segment.ts"]  # first looked at, then played
 
     def test_a_missing_page(self, policy: UrlPolicy, web: tuple[str, list[str]]) -> None:
         with pytest.raises(StreamError) as caught:
             open_source(SourceSpec(url=f"{web[0]}/missing"), policy, Timeline())
         assert caught.value.code == "not_found"
 
-    def test_a_redirect_is_not_followed(self, policy: UrlPolicy, web: tuple[str, list[str]]) -> None:
-        with pytest.raises(StreamError):
-            open_source(SourceSpec(url=f"{web[0]}/moved"), policy, Timeline())
-        assert set(web[1]) == {"/moved"}
+    def test_a_redirect_is_followed(self, policy: UrlPolicy, web: tuple[str, list[str]]) -> None:
+        with open_source(SourceSpec(url=f"{web[0]}/moved"), policy, Timeline()) as source:
+            assert videos(source, 2)
+        assert web[1][:2] == ["/moved", "/h264.mp4"]
+
+    def test_a_redirect_is_checked(self, policy: UrlPolicy, web: tuple[str, list[str]]) -> None:
+        with pytest.raises(ForbiddenAddress, match="metadata"):
+            open_source(SourceSpec(url=f"{web[0]}/away.ts"), policy, Timeline())
+        assert web[1] == ["/away.ts"]
 
     def test_a_playlist_opens_no_local_file(self, policy: UrlPolicy, web: tuple[str, list[str]]) -> None:
         with pytest.raises(StreamError):

@@ -1,31 +1,28 @@
-"""The one way out of a source that names further addresses, as an HLS playlist does its segments and keys.
+"""The one way out for HTTP and TLS: of a source that names further addresses, as an HLS playlist does, and of outputs.
 
-FFmpeg opens those by itself, past any check of the source's own URL, and follows their redirects. So it is told to
-use an HTTP proxy for them, which is this one: on loopback, for one source. Each host is checked against the URL policy
-and connected to by the very address that was checked, so that a name which resolves otherwise a moment later leads
-nowhere else.
+FFmpeg resolves names by itself, past any check, and follows redirects. So it is told to use an HTTP proxy for all it
+opens, which is this one: on loopback, for one source or output. Each host is checked against the URL policy at the
+moment it is connected to, and by the very address that was checked, so that a name which resolves otherwise a moment
+later leads nowhere else. TLS goes through as it is (``CONNECT``): FFmpeg still names the host to the server (SNI).
 """
 
 from __future__ import annotations
 
 import os
-import select
 import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from deployments.errors import ForbiddenAddress, RaysightError
+from deployments.streams.media.loopback import CHUNK_BYTES, Loopback, connected, relay
 
 MAX_HEAD_BYTES = 65_536
-_CHUNK_BYTES = 65_536
 _HOP_BY_HOP = (b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive")
 _PORTS = {"http": 80, "https": 443}
 
 
 class Egress:
-    """Listens from `open` until `close`; connections end when FFmpeg closes them.
+    """Listens from `open` until `close`.
 
     Args:
         addresses: those of a URL's host, all of them allowed; raises `RaysightError`.
@@ -33,78 +30,46 @@ class Egress:
 
     Attributes:
         refusal: the first refusal of an address, None so far.
+        failure: why the last connection failed, None so far.
     """
 
     def __init__(self, addresses: Callable[[str], list[str]], timeout_s: float) -> None:
         self.refusal: ForbiddenAddress | None = None
+        self.failure: RaysightError | OSError | None = None
         self._addresses = addresses
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._listener: socket.socket | None = None
-        self._closed = False
+        self._loopback = Loopback(self._serve, timeout_s)
 
     def open(self) -> str:
         """Begin to listen; what to give FFmpeg as ``http_proxy``."""
         _hide_no_proxy()
-        with self._lock:
-            if self._closed:
-                raise OSError("the source was closed meanwhile")
-            if self._listener is None:
-                self._listener = socket.create_server(("127.0.0.1", 0))
-                accept = threading.Thread(target=self._accept, args=(self._listener,), name="egress", daemon=True)
-                accept.start()
-            return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://{self._loopback.open()}"
 
     def close(self) -> None:
-        """Take no more connections."""
-        with self._lock:
-            self._closed = True
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # ends the wait for the next one
-            listener.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), name="egress-connection", daemon=True).start()
+        """Take no more connections, and end those there are."""
+        self._loopback.close()
 
     def _serve(self, client: socket.socket) -> None:
         """One request on one connection, then bytes both ways until either side ends."""
-        with client, suppress(OSError):
-            client.settimeout(self._timeout_s)
-            head, rest = _head_of(client)
-            try:
-                method, url, forwarded = _parsed(head)
-                server = self._connected(url)
-            except ForbiddenAddress as error:
-                self.refusal = self.refusal or error
-                client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            except (RaysightError, OSError, ValueError):
-                client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            else:
-                with server:
-                    if method == b"CONNECT":
-                        client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-                        server.sendall(rest)
-                    else:
-                        server.sendall(forwarded + rest)
-                    _relay(client, server, self._timeout_s)
-
-    def _connected(self, url: str) -> socket.socket:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS[parts.scheme]
-        failure = OSError("the host has no address")
-        for address in self._addresses(url):
-            try:
-                return socket.create_connection((address, port), self._timeout_s)
-            except OSError as error:
-                failure = error
-        raise failure
+        head, rest = _head_of(client)
+        try:
+            method, url, forwarded = _parsed(head)
+            parts = urlsplit(url)
+            server = connected(self._addresses(url), parts.port or _PORTS[parts.scheme], self._timeout_s)
+        except ForbiddenAddress as error:
+            self.refusal = self.refusal or error
+            client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        except (RaysightError, OSError, ValueError) as error:
+            self.failure = error if not isinstance(error, ValueError) else None
+            client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            with server:
+                if method == b"CONNECT":
+                    client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                    server.sendall(rest)
+                else:
+                    server.sendall(forwarded + rest)
+                relay(client, server, self._timeout_s)
 
 
 def _hide_no_proxy() -> None:
@@ -122,7 +87,7 @@ def _head_of(client: socket.socket) -> tuple[bytes, bytes]:
     """The head of a request, and what came after it."""
     data = b""
     while b"\r\n\r\n" not in data:
-        received = client.recv(_CHUNK_BYTES)
+        received = client.recv(CHUNK_BYTES)
         if not received or len(data) > MAX_HEAD_BYTES:
             raise OSError("no request")
         data += received
@@ -146,17 +111,3 @@ def _parsed(head: bytes) -> tuple[bytes, str, bytes]:
     kept = [field for field in fields if field.partition(b":")[0].strip().lower() not in _HOP_BY_HOP]
     lines = [method + b" " + path + b" HTTP/1.1", *kept, b"Connection: close"]
     return method, parts.geturl(), b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def _relay(one: socket.socket, other: socket.socket, timeout_s: float) -> None:
-    poll = select.poll()
-    across = {one.fileno(): (one, other), other.fileno(): (other, one)}
-    for descriptor in across:
-        poll.register(descriptor, select.POLLIN)
-    while ready := poll.poll(timeout_s * 1000):
-        for descriptor, _ in ready:
-            source, target = across[descriptor]
-            data = source.recv(_CHUNK_BYTES)
-            if not data:
-                return
-            target.sendall(data)

@@ -73,6 +73,8 @@ def translate(error: BaseException, url: str, phase: Phase) -> StreamError:
         return StreamError(Code.ENDED, f"{where}: the connection was cut.")
     for types, code, message in _BY_TYPE:
         if isinstance(error, types):
+            if code is Code.CONNECTION_REFUSED and url.lower().startswith("file:"):
+                return StreamError(Code.INVALID_DATA, f"{where}: The file can't be read on: it is damaged.")
             return StreamError(code, f"{where}: {message}")
     kind = type(error).__name__
     return StreamError(Code.INVALID_DATA, f"{where}: FFmpeg gave up ({kind}): check the source with a player.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from deployments.streams.hardware import Grant
 from deployments.streams.media.gpu import Nvdec, Nvenc
 from deployments.streams.media.items import Source
+from deployments.streams.media.outlet import Outlets
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
@@ -26,6 +27,7 @@ class MediaOpener:
         self._nvdec = Nvdec(device) if grant.nvdec else None
         self._nvenc = Nvenc(device) if grant.nvenc else None
         self._timeline = Timeline()
+        self._outlets = Outlets(policy)
 
     def open_source(self, spec: SourceSpec, on_opening: Callable[[Source], None]) -> Source:
         """``on_opening`` gets it while it still opens. Raises StreamError, ForbiddenAddress, InvalidSpec."""
@@ -35,5 +37,5 @@ class MediaOpener:
         self, outputs: tuple[OutputSpec, ...], source: Source, on_error: Callable[[str, LastError], None]
     ) -> Publisher:
         """A publisher for what ``source`` turned out to be; it connects in the background."""
-        rules = (self._timeline.time_base, source.audio, self._policy.check_output, self._nvenc, on_error)
+        rules = (self._timeline.time_base, source.audio, self._outlets.way, self._nvenc, on_error)
         return Publisher(outputs, source.info, *rules)

@@ -1,7 +1,7 @@
 """How FFmpeg opens each scheme: with no more protocols and formats than it needs, and without delay.
 
-What refers to other addresses, such as a playlist, can't leave the protocols of its own scheme, and opens them through
-`deployments.streams.media.egress` only.
+What refers to other addresses, such as a playlist or a redirect, can't leave the protocols of its own scheme, and goes
+through `deployments.streams.media.egress` or `rtsp_forward` only.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Kind:
 
 
 KINDS = {
-    "rtsp": Kind("rtsp,rtp,udp,tcp", forced="rtsp"),
-    "rtsps": Kind("rtsps,rtsp,rtp,srtp,udp,tcp,tls,crypto", forced="rtsp"),
+    "rtsp": Kind("rtsp,tcp", forced="rtsp"),
+    "rtsps": Kind("rtsp,tcp", forced="rtsp"),
     "rtmp": Kind("rtmp,tcp", _CONTAINERS),
-    "rtmps": Kind("rtmps,rtmp,tcp,tls", _CONTAINERS),
+    "rtmps": Kind("rtmps,tcp,tls,httpproxy", _CONTAINERS),
     "srt": Kind("srt,udp", _CONTAINERS),
-    "http": Kind("http,https,tcp,tls,crypto", _STREAMED),
-    "https": Kind("https,http,tcp,tls,crypto", _STREAMED),
+    "http": Kind("http,https,tcp,tls,crypto,httpproxy", _STREAMED),
+    "https": Kind("https,http,tcp,tls,crypto,httpproxy", _STREAMED),
     "file": Kind("file", _CONTAINERS),
     "v4l2": Kind("file", forced="v4l2"),
 }
@@ -57,9 +57,12 @@ def options(spec: SourceSpec, scheme: str, timeouts: tuple[float, float]) -> dic
     micros = str(round(max(timeouts) * 1_000_000))
     if scheme in ("rtsp", "rtsps"):
         chosen |= {"rtsp_transport": spec.transport, "timeout": micros}
-        chosen |= {"max_delay": "0", "reorder_queue_size": "0"} if spec.transport == "tcp" else {}
+        if spec.transport == "tcp":
+            chosen |= {"max_delay": "0", "reorder_queue_size": "0"}
+        else:
+            chosen["protocol_whitelist"] += ",rtp,srtp,udp"
     elif scheme in ("http", "https"):
-        chosen |= {"max_redirects": "0", "rw_timeout": micros}
+        chosen |= {"max_redirects": "5", "rw_timeout": micros}
     elif scheme in ("rtmp", "rtmps", "srt"):
         chosen["rw_timeout"] = micros  # "timeout" would make RTMP listen
     if scheme not in ("file", "http", "https"):
@@ -67,7 +70,6 @@ def options(spec: SourceSpec, scheme: str, timeouts: tuple[float, float]) -> dic
     return chosen
 
 
-def playlist_options(chosen: dict[str, str], proxy: str) -> dict[str, str]:
-    """`options` of a source that turned out to be a playlist; whatever it names is opened through ``proxy``."""
-    protocols = chosen["protocol_whitelist"] + ",httpproxy"
-    return {**chosen, "format_whitelist": _PLAYED, "protocol_whitelist": protocols, "http_proxy": proxy}
+def playlist_options(chosen: dict[str, str]) -> dict[str, str]:
+    """`options` of a source that turned out to be a playlist."""
+    return {**chosen, "format_whitelist": _PLAYED}

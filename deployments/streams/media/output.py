@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deployments.errors import RaysightError, StreamError, StreamErrorCode
 from deployments.streams.backoff import Backoff
+from deployments.streams.media.outlet import Way
 from deployments.streams.media.packets import EncodedPacket, PacketQueue
 from deployments.streams.media.sink import Sink, Target, target_of
 from deployments.streams.spec import LastError, OutputSpec, OutputStatus
@@ -38,7 +40,7 @@ class Output:
 
     Args:
         audio: template stream of the sound that `offer` may bring, None for none.
-        resolve: checks the URL and gives what to open, at each try; raises `RaysightError`.
+        resolve: checks the URL and gives the way to open it, at each try; raises `RaysightError`.
         want_key_frame: makes the next packet of the video a key frame, soon.
         on_error: gets each failure of a connection.
     """
@@ -48,7 +50,7 @@ class Output:
         spec: OutputSpec,
         *,
         audio: Any | None,
-        resolve: Callable[[str], str],
+        resolve: Callable[[str], Way],
         want_key_frame: Callable[[], None],
         on_error: Callable[[LastError], None] = lambda error: None,
         backoff: Backoff | None = None,
@@ -139,16 +141,21 @@ class Output:
             sink.close()
 
     def _connected(self, first: EncodedPacket) -> Sink:
-        sink = Sink(self._target(), first.template, self._audio)
+        way = self._resolve(self.spec.url)
+        try:
+            sink = Sink(self._target(way), first.template, self._audio)
+        finally:
+            way.close()  # the sink's process has its own
         with self._lock:
             self._sink = sink
             if self._given_up:
                 sink.kill()
         return sink
 
-    def _target(self) -> Target:
-        target = target_of(join_credentials(self._resolve(self.spec.url), self.spec.credentials))
-        return Target(_unused(target.url), target.format, target.options) if target.format == "mp4" else target
+    def _target(self, way: Way) -> Target:
+        url = join_credentials(way.url, self.spec.credentials)
+        target = replace(target_of(url), proxy=way.proxy, folder=way.folder)
+        return replace(target, url=_unused(target.url)) if target.format == "mp4" else target
 
     def _next(self, sink: Sink) -> EncodedPacket | None:
         while (packet := self._queue.get(_CHECK_S)) is None and not self._queue.closed:

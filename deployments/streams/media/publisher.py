@@ -15,6 +15,7 @@ from deployments.streams.media.encoder import X264, H264Encoder
 from deployments.streams.media.errors import ReadError
 from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem
+from deployments.streams.media.outlet import Way
 from deployments.streams.media.output import Output
 from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.media.picture import AvPicture
@@ -61,7 +62,7 @@ class Publisher:
         time_base: unit of the timestamps given to `write`.
         audio_template: the source's stream whose packets `write_audio` brings, None for none. Its parameters are
             copied here, so that the source may be closed.
-        resolve: checks a URL and gives what to open; raises `RaysightError`.
+        resolve: checks a URL and gives the way to open it; raises `RaysightError`.
         nvenc: the stream's place on the GPU, None for none.
         on_error: gets the URL of an output that broke, and how, on that one's thread.
     """
@@ -72,7 +73,7 @@ class Publisher:
         info: SourceInfo,
         time_base: Fraction,
         audio_template: Any | None,
-        resolve: Callable[[str], str],
+        resolve: Callable[[str], Way],
         nvenc: Nvenc | None = None,
         on_error: Callable[[str, LastError], None] = lambda url, error: None,
     ) -> None:

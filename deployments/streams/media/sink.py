@@ -51,11 +51,16 @@ _BY_SUFFIX: dict[str, tuple[str, dict[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a relay sends to; ``url`` is what FFmpeg opens, credentials included: never log it."""
+    """Where a relay sends to; ``url`` is what FFmpeg opens, credentials included: never log it.
+
+    ``proxy`` is what FFmpeg connects through where it speaks TLS, ``folder`` a descriptor that ``url`` goes by.
+    """
 
     url: str
     format: str
     options: dict[str, str]
+    proxy: str | None = None
+    folder: int | None = None
 
 
 def target_of(url: str) -> Target:
@@ -100,7 +105,8 @@ class Sink:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": paths},
+            pass_fds=() if target.folder is None else (target.folder,),
+            env=_environment(target.proxy) | {"PYTHONPATH": paths},
             start_new_session=True,  # Ctrl-C is for the parent, which ends its outputs in order
         )
         assert self._process.stdin is not None
@@ -207,6 +213,12 @@ class Sink:
         if not self.is_open:
             return errors.timed_out(f"{self._place}/")
         return StreamError(StreamErrorCode.STALLED, f"{self._place}: The receiver takes no data: check its network.")
+
+
+def _environment(proxy: str | None) -> dict[str, str]:
+    """That of the process, where FFmpeg finds its proxy; PyAV hands on no options when it connects an output."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in ("http_proxy", "no_proxy")}
+    return kept if proxy is None else kept | {"http_proxy": proxy}
 
 
 class _Nut:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -10,11 +9,10 @@ from typing import Any, Self
 
 import av
 import cv2
-from av.container import InputContainer
 
 from deployments.errors import StreamError, StreamErrorCode
-from deployments.streams.media import errors, handshake, options
-from deployments.streams.media.egress import Egress
+from deployments.streams.media import errors
+from deployments.streams.media.connection import Connection
 from deployments.streams.media.gpu import Nvdec, decoder_name
 from deployments.streams.media.items import AudioItem, Packet, Source, VideoItem
 from deployments.streams.media.pacing import Pacer
@@ -26,13 +24,9 @@ from deployments.streams.media.timeline import Timeline, fraction
 from deployments.streams.media.watchdog import Watchdog
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec
-from deployments.streams.urls import join_credentials
 
 MAX_UNDECODABLE = 100
 """Packets in a row that can't be decoded until the source counts as broken: four seconds at 25 fps."""
-
-_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-"""A title in Latin-1 is no reason to refuse a clip; from PyAV 19 on that goes without saying."""
 
 
 def open_source(
@@ -101,10 +95,8 @@ class AvSource:
         self._key_seen = False
         self._info: SourceInfo | None = None
         self._first: list[av.VideoFrame] = []
-        self._egress = Egress(policy.addresses, max(timeouts))
-        self._reader = PacketReader(
-            lambda: _connect(spec, policy, timeouts, nvdec, self._egress), spec.url, loop=spec.loop and self._is_file
-        )
+        self._connection = Connection(spec, policy, timeouts, nvdec)
+        self._reader = PacketReader(self._connection.opened, spec.url, loop=spec.loop and self._is_file)
         self._pacer = Pacer(self._reader.stopped)
 
     @property
@@ -164,7 +156,7 @@ class AvSource:
         """Leave the connection."""
         self._first = []
         self._reader.close()
-        self._egress.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -193,8 +185,8 @@ class AvSource:
         """The next packet; None when interrupted, or when a picture is overdue."""
         while time.monotonic() < self._watchdog.picture_by:
             message = self._reader.get(self._watchdog.picture_by)
-            if self._egress.refusal is not None:
-                raise self._egress.refusal
+            if (refusal := self._connection.refusal) is not None:
+                raise refusal
             if isinstance(message, Opened):
                 self._begin(message)
             elif isinstance(message, Exception):
@@ -281,41 +273,3 @@ def _describe(opened: Opened, frame: av.VideoFrame) -> SourceInfo:
         audio_codec=opened.audio.codec_context.name if opened.audio is not None else None,
         decoder=decoder_name(context.name, frame.format.name, accelerated=context.is_hwaccel),
     )
-
-
-def _connect(
-    spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None, egress: Egress
-) -> InputContainer:
-    url = policy.check_source(join_credentials(spec.url, spec.credentials))
-    scheme = spec.url.partition(":")[0].lower()
-    settings = options.options(spec, scheme, timeouts)
-    accel = nvdec.accel(url, required=spec.hwaccel == "cuda") if nvdec is not None else None
-    how: dict[str, Any] = {"timeout": timeouts, "hwaccel": accel, **_LENIENT}
-    began = time.monotonic()
-    try:
-        return _opened(url, options.KINDS[scheme].forced, settings, how)
-    except errors.ReadError as error:
-        if accel is not None and nvdec is not None and nvdec.lost():
-            return _connect(spec, policy, timeouts, nvdec, egress)
-        if time.monotonic() - began >= timeouts[0]:
-            raise errors.timed_out(url) from None  # RTSP calls an answer that never came "invalid data"
-        if isinstance(error, OSError) and error.errno == errno.EIO and handshake.fails(url):
-            raise errors.tls_failed(url) from None
-        if scheme not in ("http", "https") or not isinstance(error, errors.NOT_A_FORMAT):
-            raise
-    return _open_playlist(url, settings, how, egress)
-
-
-def _open_playlist(url: str, settings: dict[str, str], how: dict[str, Any], egress: Egress) -> InputContainer:
-    """Open what was none of the plain formats; raises what opening anything does where it is no playlist either."""
-    try:
-        return _opened(url, options.PLAYLIST, options.playlist_options(settings, egress.open()), how)
-    except errors.ReadError:
-        if egress.refusal is not None:
-            raise egress.refusal from None
-        raise
-
-
-def _opened(url: str, form: str | None, settings: dict[str, str], how: dict[str, Any]) -> InputContainer:
-    container: InputContainer = av.open(url, "r", format=form, options=settings, **how)
-    return container

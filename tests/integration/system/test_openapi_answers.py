@@ -1,0 +1,13 @@
+"""A whole running system answers whatever is sent to it as its OpenAPI document says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.cluster import Raysight
+from tests.support.openapi import ask
+
+
+@pytest.mark.timeout(180)
+def test_every_answer_is_a_documented_one(raysight: Raysight) -> None:
+    ask(raysight.api, 8)
