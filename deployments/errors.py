@@ -36,6 +36,7 @@ class StreamErrorCode(StrEnum):
     ENDED = "ended"
     FORBIDDEN_ADDRESS = "forbidden_address"
     HWACCEL_UNAVAILABLE = "hwaccel_unavailable"
+    NO_LEASE = "no_lease"
 
 
 RETRYABLE = frozenset(
@@ -46,6 +47,7 @@ RETRYABLE = frozenset(
         StreamErrorCode.STALLED,
         StreamErrorCode.ENDED,
         StreamErrorCode.HWACCEL_UNAVAILABLE,
+        StreamErrorCode.NO_LEASE,
     }
 )
 """Codes for which another try can help; the others wait for a change of the spec."""
@@ -126,6 +128,10 @@ class DetectorUnavailable(RaysightError):
 
 class StoreAway(RaysightError):
     """The store can't be reached or can't write: the change was not accepted, running streams go on."""
+
+
+class StoreDown(StoreAway):
+    """The store's host answers, and no store runs there or it does not serve yet: nobody can write to it."""
 
 
 class SupervisorUnavailable(RaysightError):

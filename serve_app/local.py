@@ -53,6 +53,16 @@ STOP_TIMEOUT_S = 3.0
 """Ray's processes get this long to end by themselves."""
 
 
+HEALTH_CHECKS = {
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""By which the GCS gives a node up: 3 s after its Ray has ended, which refuses connections at once; a node that is
+slow, or cut off, has some 15 s. By default that takes 16 s (a period of 3 s, five failures) and a minute."""
+
+
 class StartError(Exception):
     """Ray or Serve did not come up; the message says why and what to do."""
 
@@ -162,6 +172,7 @@ class LocalCluster:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_LIMIT),
+            **HEALTH_CHECKS,
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
             "RAY_TMPDIR": str(self._folder),
             "TMPDIR": str(self._folder),  # what its processes leave behind goes with it

@@ -50,7 +50,7 @@ class Store(Protocol):
     """Synchronous and safe to call from any thread. Everything is durable when a call returns.
 
     Every method raises StoreAway where the store can't be reached or can't write; a change may then still have been
-    made where only the answer was lost, which the next read tells.
+    made where only the answer was lost, which the next read tells. StoreDown: the store is known not to run.
     """
 
     def all(self, kind: str) -> dict[str, Record]:
@@ -75,6 +75,10 @@ class Store(Protocol):
 
     def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
         """Remove a record; without ``expected``, one that isn't there is none to remove. Raises as `put`."""
+        ...
+
+    def server(self) -> str:
+        """Names the process that serves the store: another one means that the store was down meanwhile."""
         ...
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deployments.store.protocol import Conflict, Fenced, Guard, Record, StoreAway
+from deployments.errors import StoreAway, StoreDown
+from deployments.store.protocol import Conflict, Fenced, Guard, Record
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -94,6 +95,11 @@ class RedisStore:
     def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
         self._change(self._delete, kind, key, b"", expected, guard)
 
+    def server(self) -> str:
+        with self._reached():
+            found: Any = self._client.info("server")
+        return str(found["run_id"])
+
     def close(self) -> None:
         self._client.close()
 
@@ -131,7 +137,18 @@ class RedisStore:
         except (redis.RedisError, OSError) as error:
             # Its other connections are as broken; the next call makes a new one.
             self._client.connection_pool.disconnect(inuse_connections=False)
-            raise StoreAway(f"the store, Redis on {self._shown}, can't be used: {error}") from error
+            kind = StoreDown if _is_down(error) else StoreAway
+            raise kind(f"the store, Redis on {self._shown}, can't be used: {error}") from error
+
+
+def _is_down(error: BaseException) -> bool:
+    """Whether its host said that nobody listens there, or Redis that it only just reads its files."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, ConnectionRefusedError | redis.BusyLoadingError):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
 
 
 def _without_prefix(url: str) -> tuple[str, str]:

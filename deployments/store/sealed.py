@@ -62,6 +62,9 @@ class SealedStore:
     def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
         self._inner.delete(kind, key, expected, guard)
 
+    def server(self) -> str:
+        return self._inner.server()
+
     def close(self) -> None:
         self._inner.close()
 

@@ -55,6 +55,9 @@ class SqliteStore:
                 sql.execute("INSERT OR REPLACE INTO floors VALUES (?, ?)", (kind, floor))
                 sql.execute("DELETE FROM records WHERE kind = ? AND key = ?", (kind, key))
 
+    def server(self) -> str:
+        return ""  # none: a file is there or it isn't
+
     def close(self) -> None:
         with self._lock:
             self._close()

@@ -27,6 +27,7 @@ from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import StreamSpec, StreamStatus
+from deployments.streams.tenure import Tenancy, Tenure
 from deployments.telemetry import StreamTelemetry
 
 REPORT_PERIOD_S = 2.0
@@ -34,6 +35,9 @@ REPORT_PERIOD_S = 2.0
 
 STOP_TIMEOUT_S = 8.0
 """Within the 10 s that deleting a stream may take; after that the supervisor kills the actor."""
+
+NODE_LABEL = "ray.io/node-id"
+"""Which Ray gives to every node."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,8 @@ class Report:
         code: what its process loaded, by `code_version`.
         changes: counts those of the stream's history so far.
         history: its entries that are new, or came again, since as many changes as the supervisor had heard of.
+        stamp: when it was made, by the clock of the actor; the supervisor names it when it vouches for the actor.
+        publishes: it has the right to publish the stream.
     """
 
     spec: StreamSpec
@@ -62,6 +68,8 @@ class Report:
     code: str
     changes: int
     history: tuple[HistoryEntry, ...]
+    stamp: float
+    publishes: bool
 
 
 class StreamActor:
@@ -80,6 +88,7 @@ class StreamActor:
         first_sequence: int,
         grant: Grant,
         notes: tuple[str, ...],
+        tenancy: Tenancy,
     ) -> None:
         configure_logging(spec.id)
         code_version()  # now: the sources may change while this process runs the ones it has loaded
@@ -101,11 +110,14 @@ class StreamActor:
             first_sequence=first_sequence,
             node=node,
             observe=self._telemetry.latency,
+            held=tenancy.held,
         )
+        self._tenure = Tenure(tenancy, spec.id, os.environ, self._runner.hold)
         self._renderer = JpegRenderer()
         self._stopping = threading.Event()
         self._reporter = threading.Thread(target=self._report_metrics, name="metrics", daemon=True)
         self._runner.start()
+        self._tenure.start()
         self._reporter.start()
 
     @ray.method(concurrency_group="control")
@@ -125,20 +137,27 @@ class StreamActor:
         self._runner.reconnect()
 
     @ray.method(concurrency_group="control")
-    def report(self, supervisor_epoch: int, heard: int) -> Report:
-        """Spec, status and sequence, for the supervisor, and of the history what is new after ``heard`` changes."""
+    def report(self, supervisor_epoch: int, heard: int, vouched: float | None = None) -> Report:
+        """Spec, status and sequence, for the supervisor, and of the history what is new after ``heard`` changes.
+
+        Args:
+            vouched: the ``stamp`` of an earlier report, for which the supervisor vouches (`streams.lease`).
+        """
         self._fence.admit(supervisor_epoch)
+        self._tenure.vouched(vouched)
+        tenure = self._tenure.stamp, self._tenure.publishes
         status = self._runner.status()
         if status.online and status.reason is None:
             status = status.model_copy(update={"reason": self._detector.trouble})
         next_sequence, news = self._runner.pipeline.next_sequence, self._runner.history.since(heard)
-        return Report(self._runner.spec, status, next_sequence, self._grant, code_version(), *news)
+        return Report(self._runner.spec, status, next_sequence, self._grant, code_version(), *news, *tenure)
 
     @ray.method(concurrency_group="control")
     def stop(self, supervisor_epoch: int) -> StreamStatus:
         """End the stream; the status that comes back is its last."""
         self._fence.admit(supervisor_epoch)
         self._stopping.set()
+        self._tenure.stop()
         self._runner.stop(STOP_TIMEOUT_S)
         self._detector.close()
         return self._runner.status()
@@ -162,8 +181,14 @@ class StreamActor:
             self._telemetry.report(self._runner.status())
 
 
-def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int, grant: Grant) -> Any:
-    """`StreamActor` as Ray creates it: detached, so that it outlives the replica that asked for it."""
+def stream_actor_class(
+    stream_id: str, num_cpus: float, memory_bytes: int, grant: Grant, not_on: Collection[str] = ()
+) -> Any:
+    """`StreamActor` as Ray creates it: detached, so that it outlives the replica that asked for it.
+
+    Args:
+        not_on: ids of nodes that are lost, though Ray does not know it yet.
+    """
     remote: Any = ray.remote  # its types know nothing of concurrency groups
     return remote(max_restarts=0, concurrency_groups={"control": 2, "viewers": 16})(StreamActor).options(
         name=actor_name(stream_id),
@@ -172,6 +197,7 @@ def stream_actor_class(stream_id: str, num_cpus: float, memory_bytes: int, grant
         num_cpus=num_cpus,
         memory=memory_bytes,
         resources=grant.resources,
+        label_selector={NODE_LABEL: f"!in({','.join(sorted(not_on))})"} if not_on else {},
     )
 
 

@@ -17,7 +17,16 @@ from deployments.streams.backoff import Backoff
 from deployments.streams.history import StreamHistory
 from deployments.streams.pipeline import Pipeline
 from deployments.streams.ports import Media, Publisher, Source
-from deployments.streams.spec import LastError, SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus
+from deployments.streams.spec import (
+    LastError,
+    OutputSpec,
+    OutputStatus,
+    SourceInfo,
+    SourceSpec,
+    StreamSpec,
+    StreamState,
+    StreamStatus,
+)
 from deployments.streams.urls import redact
 
 logger = logging.getLogger(__name__)
@@ -41,6 +50,7 @@ class StreamRunner:
         node: str,
         observe: Callable[[str, float], None],
         backoff: Callable[[], Backoff] = Backoff,
+        held: str | None = None,
     ) -> None:
         self.pipeline = Pipeline(spec, detector, first_sequence=first_sequence, observe=observe)
         self._media = media
@@ -61,6 +71,8 @@ class StreamRunner:
         self._publishing = threading.Lock()  # held while outputs are opened, changed or closed
         self._publisher: Publisher | None = None
         self._published: tuple[SourceSpec, SourceInfo] | None = None
+        self._held = held
+        self._tells_of_hold = False
         self._last_error: LastError | None = None
         self._restarts = 0
         self._new_backoff = backoff
@@ -89,9 +101,30 @@ class StreamRunner:
         if old.source != spec.source or old.paused != spec.paused or failed:
             self.reconnect()
         if old.outputs != spec.outputs:  # also where the source may stay away: an output that was taken out ends now
-            with self._publishing:
-                if self._publisher is not None:
-                    self._publisher.update(self.spec.outputs)
+            self._update_outputs()
+
+    def hold(self, why: str | None) -> None:
+        """Close the outputs and open none, for the reason ``why``, until it is None again; the rest goes on.
+
+        Returns once they are closed, which takes `media.output.CLOSE_S` at most.
+        """
+        before, self._held = self._held, why
+        if before == why:
+            return
+        tells = why is not None and bool(self.spec.outputs)
+        if tells or self._tells_of_hold:
+            self.history.add(self._state, None if why is None else _not_ours(why))
+        self._tells_of_hold = tells
+        self._update_outputs()
+
+    def _update_outputs(self) -> None:
+        with self._publishing:
+            if self._publisher is not None:
+                self._publisher.update(self._outputs)
+
+    @property
+    def _outputs(self) -> tuple[OutputSpec, ...]:
+        return self.spec.outputs if self._held is None else ()
 
     def reconnect(self) -> None:
         """Close the source and open it again at once."""
@@ -140,8 +173,16 @@ class StreamRunner:
                 "detections": pipeline.ledger.detections,
                 "fps": {name: meter.rate(now) for name, meter in pipeline.rates.items()},
                 "latency_ms": pipeline.times.percentiles(),
-                "outputs": publisher.statuses() if publisher is not None else (),
+                "outputs": self._held_outputs() or (publisher.statuses() if publisher is not None else ()),
             }
+        )
+
+    def _held_outputs(self) -> tuple[OutputStatus, ...]:
+        why = self._held
+        if why is None:
+            return ()
+        return tuple(
+            OutputStatus(url=output.url, state="held", last_error=_not_ours(why)) for output in self.spec.outputs
         )
 
     # The decode thread ----------------------------------------------------------------------------------------
@@ -241,7 +282,7 @@ class StreamRunner:
         if self._published != shown:
             self._close_publisher()
         with self._publishing:
-            outputs = self.spec.outputs
+            outputs = self._outputs
             if self._publisher is not None:
                 self._publisher.update(outputs)
                 return
@@ -262,6 +303,10 @@ class StreamRunner:
                 publisher.close()
             except Exception:
                 logger.exception("the outputs could not be closed")
+
+
+def _not_ours(why: str) -> LastError:
+    return LastError(code=StreamErrorCode.NO_LEASE, message=why, at=time.time(), retryable=True)
 
 
 def _last_error(error: Exception, source: SourceSpec) -> LastError:

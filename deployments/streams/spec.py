@@ -187,7 +187,9 @@ class OutputStatus(_Strict):
     """How one output is doing."""
 
     url: str
-    state: Literal["connecting", "online", "reconnecting", "failed"]
+    state: Literal["connecting", "online", "reconnecting", "failed", "held"] = Field(
+        description="`held`: closed for now, since another node may publish the stream."
+    )
     packets: int = 0
     dropped_packets: int = Field(default=0, description="Packets that a slow or broken output lost.")
     encoder: str | None = Field(default=None, description="libx264, or h264_nvenc on the GPU; null before it encodes.")

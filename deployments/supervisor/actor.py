@@ -28,16 +28,19 @@ from deployments.models.desk import ModelDesk
 from deployments.models.versions import ModelState, Order, Version
 from deployments.models.versions import Report as ModelReport
 from deployments.names import DEFAULT_MODEL
-from deployments.store.opening import open_store, refuse_nodes, warnings_of
+from deployments.store.opening import is_local, open_store, refuse_nodes, warnings_of
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
 from deployments.streams.history import HistoryEntry
+from deployments.streams.lease import WAIT_S
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
+from deployments.streams.tenure import Tenancy
 from deployments.supervisor.book import SEQUENCE_BLOCK, StreamBook
 from deployments.supervisor.config import SupervisorConfig
 from deployments.supervisor.lives.actor import Life, Lives
+from deployments.supervisor.nodes.actor import Heartbeat
 from deployments.supervisor.past import Past
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
 from deployments.supervisor.registry import Entry
@@ -66,6 +69,7 @@ class Supervisor:
         self._store = store
         self._book = StreamBook(open_store(store, os.environ))
         self._lives = Lives()
+        self._heartbeat = Heartbeat(self._lives, lambda: self._book.epoch, lambda: self._wake.set())
         self._models = ModelDesk()
         self._past = Past()
         self._waiting: dict[str, LastError] = {}
@@ -145,6 +149,8 @@ class Supervisor:
         """End all actors in good order and start none any more; what users want stays in the store."""
         self._draining = True
         await self._end_all(list(self._lives))
+        for stream_id in self._book.leased - self._lives.haunted:
+            await self._book.release(stream_id)
 
     async def end(self, epoch: int) -> None:
         """End this process for good where it has that epoch: another supervisor took over."""
@@ -231,7 +237,6 @@ class Supervisor:
         if not self._adopted.is_set():
             await self._adopt()
             self._adopted.set()
-        self._lives.poll(self._book.epoch)
         if asyncio.get_running_loop().time() >= self._find_at:
             self._find_at = asyncio.get_running_loop().time() + FIND_PERIOD_S
             await self._lives.find(self._book.epoch)
@@ -258,6 +263,8 @@ class Supervisor:
             kept = self._book.kept(life.stream_id)
             if life.report is None and kept is not None:
                 life.grant = kept.grant
+        publishing = {life.stream_id for life in self._lives if life.report is not None and life.report.publishes}
+        self._lives.haunted |= self._book.leased - publishing
 
     async def _reconcile(self) -> None:
         desired = [Wanted(entry, self._past.not_before(entry.spec.id)) for entry in self._book]
@@ -284,7 +291,7 @@ class Supervisor:
                 logger.warning("an actor of stream %s is ended: nobody wants it", self._lives[actor].stream_id)
                 self._end_soon(self._lives[actor])
             case Reap(actor):
-                self._reap(self._lives[actor])
+                await self._reap(self._lives[actor])
 
     async def _start(self, entry: Entry, offered: Mapping[str, float]) -> None:
         """Begin another life of a stream: it is in the store before its actor is made. Raises StoreAway."""
@@ -297,15 +304,17 @@ class Supervisor:
         self._waiting.pop(stream_id, None)
         try:
             kept = await self._book.begin(stream_id, planned.grant, self._past.seen(stream_id))
+            tenancy = await self._tenancy(stream_id)
         except StreamNotFound:
             return  # it was deleted meanwhile
         memory = self._config.stream_memory_mb * 1024**2
-        create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant)
+        lost = self._heartbeat.lost
+        create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant, lost)
         numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
         spec, generation = kept.entry.spec, kept.entry.generation
         try:
             actor = create.remote(
-                self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes
+                self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes, tenancy
             )
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
@@ -321,11 +330,21 @@ class Supervisor:
             self._waiting[stream_id] = LastError(code=code, message=why, at=time.time(), retryable=True)
             logger.warning("stream %s waits: %s", stream_id, why)
 
-    def _reap(self, life: Life) -> None:
+    async def _tenancy(self, stream_id: str) -> Tenancy:
+        if is_local(self._store):
+            return Tenancy()
+        wait_s = WAIT_S if stream_id in self._lives.haunted else 0.0
+        return Tenancy(self._store, await self._book.lease(stream_id), wait_s)
+
+    async def _reap(self, life: Life) -> None:
         self._lives.forget(life)
-        if self._book.kept(life.stream_id) is not None:
-            self._past.ended(life.stream_id, life.next_sequence)
+        if self._book.kept(life.stream_id) is None:
+            return
+        self._past.ended(life.stream_id, life.next_sequence)
+        if await self._heartbeat.lives_on(life.node):
             self._past.died(life.stream_id, asyncio.get_running_loop().time())
+        else:  # it was no fault of the stream: the next one need not wait
+            self._lives.haunted.add(life.stream_id)
 
     def _end_soon(self, life: Life) -> None:
         task = asyncio.get_running_loop().create_task(self._end_all([life]))

@@ -18,6 +18,7 @@ from deployments.errors import SpecConflict, StoreAway, StreamNotFound, Supervis
 from deployments.store.protocol import Conflict, Fenced, Guard, Store
 from deployments.streams.hardware import Grant
 from deployments.streams.spec import StreamSpec
+from deployments.streams.tenure import LEASE
 from deployments.supervisor.records import Kept, pack, unpack
 from deployments.supervisor.registry import Entry, StreamRegistry, require_generation
 
@@ -81,12 +82,15 @@ class StreamBook:
         self._turn = asyncio.Lock()
         self._reign = Reign(0, Guard(SUPERVISOR, EPOCH, 0))
         self._unsure: set[str] = set()
+        self.leased: set[str] = set()
+        """Streams that a life has, or had, the right to publish."""
         self.fenced = False
 
     async def open(self, owner: Mapping[str, Any]) -> None:
         """Take over and read everything. Raises StoreAway."""
         reign = await asyncio.to_thread(take_over, self._store, owner)
         records = await asyncio.to_thread(self._store.all, STREAM)
+        self.leased = set(await asyncio.to_thread(self._store.all, LEASE))
         self._reign = reign
         self._kept.clear()
         for stream_id, record in records.items():
@@ -175,6 +179,23 @@ class StreamBook:
             await self._write(new)
         return new
 
+    async def lease(self, stream_id: str) -> int:
+        """Give the right to publish a stream to its life that begins next, and take it from all before.
+
+        Returns its term, the version of the record (`streams.lease`). Raises StoreAway.
+        """
+        async with self._change():
+            self.get(stream_id)
+            term: int = await self._stored(stream_id, self._store.put, LEASE, stream_id, b"", None, self._reign.guard)
+            self.leased.add(stream_id)
+        return term
+
+    async def release(self, stream_id: str) -> None:
+        """All lives of the stream are known to have ended. Raises StoreAway."""
+        async with self._change():
+            await self._stored(stream_id, self._store.delete, LEASE, stream_id, None, self._reign.guard)
+            self.leased.discard(stream_id)
+
     async def extend(self, stream_id: str, seen: int) -> None:
         """Reserve more numbers where a stream has used half of its own."""
         kept = self._kept.get(stream_id)
@@ -185,7 +206,12 @@ class StreamBook:
                 await self._write(replace(now, reserved=max(now.reserved, seen + SEQUENCE_BLOCK)))
 
     async def settle(self) -> None:
-        """Write again what a store that went away may have taken in half: what was refused must not come back."""
+        """Write again what a store that went away may have taken in half: what was refused must not come back.
+
+        What nobody wants any more is nobody's to publish.
+        """
+        for stream_id in self.leased - self._kept.keys():
+            await self.release(stream_id)
         for stream_id in list(self._unsure):
             async with self._change():
                 kept = self._kept.get(stream_id)
@@ -210,14 +236,15 @@ class StreamBook:
         await self._stored(stream_id, self._store.put, STREAM, stream_id, pack(kept), None, self._reign.guard)
         self._kept[stream_id] = kept
 
-    async def _stored(self, stream_id: str, change: Callable[..., Any], *args: Any) -> None:
+    async def _stored(self, stream_id: str, change: Callable[..., Any], *args: Any) -> Any:
         self._unsure.add(stream_id)
         try:
-            await asyncio.to_thread(change, *args)
+            done = await asyncio.to_thread(change, *args)
         except Fenced as error:
             self.fenced = True
             raise SupervisorUnavailable(f"another supervisor has taken over: {error}") from None
         self._unsure.discard(stream_id)
+        return done
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:

@@ -50,6 +50,8 @@ class Life:
         epoch: 0 where it isn't known.
         found: another supervisor started it.
         foreign: it doesn't understand our calls, so it is of another release.
+        heard_at: when it last answered, seconds on the loop's clock.
+        vouched: the stamp of the newest report for which it can be told that nobody had succeeded it then.
     """
 
     actor: ActorHandle[Any]
@@ -63,12 +65,19 @@ class Life:
     ending: asyncio.Task[None] | None = None
     found: bool = False
     foreign: bool = False
+    heard_at: float = 0.0
+    vouched: float | None = None
     poll: asyncio.Task[None] | None = None
 
     @property
     def stopping(self) -> bool:
         """Whether it was told to stop."""
         return self.ending is not None
+
+    @property
+    def node(self) -> str | None:
+        """Where it runs; None where that isn't known."""
+        return self.report.status.node if self.report is not None else None
 
     @property
     def key(self) -> str:
@@ -97,6 +106,10 @@ class Lives:
 
     def __init__(self) -> None:
         self.fenced = False
+        self.haunted: set[str] = set()
+        """Streams of which an earlier life may publish still: it fell silent, or was never heard of."""
+        self.unrivalled_at = float("-inf")
+        """No supervisor had been started after us then, by the loop's clock."""
         self.histories = Histories()
         self._lives: dict[str, Life] = {}
         self._by_stream: defaultdict[str, list[Life]] = defaultdict(list)
@@ -166,8 +179,10 @@ class Lives:
     async def ask(self, life: Life, epoch: int, timeout_s: float = POLL_TIMEOUT_S) -> None:
         """Take the report of one."""
         heard = life.report.changes if life.report is not None else 0
+        if life.report is not None and life.heard_at <= self.unrivalled_at:
+            life.vouched = life.report.stamp
         try:
-            report: Report = await asyncio.wait_for(life.actor.report.remote(epoch, heard), timeout_s)
+            report: Report = await asyncio.wait_for(life.actor.report.remote(epoch, heard, life.vouched), timeout_s)
         except TimeoutError:
             return  # not placed yet, or busy; shown as it last was
         except Fenced:
@@ -182,6 +197,9 @@ class Lives:
             if life.report is None and life.found:
                 life.generation = report.status.generation
             life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
+            life.heard_at = asyncio.get_running_loop().time()
+            if report.publishes:
+                self.haunted.discard(life.stream_id)
             self.histories.take(life.stream_id, report.history)
 
     async def end(self, life: Life, epoch: int) -> None:
@@ -199,5 +217,6 @@ class Lives:
             return
         except (TimeoutError, RayError, *_NOT_UNDERSTOOD):
             logger.warning("stream %s did not stop within %g s: its actor is killed", life.stream_id, timeout_s)
+            self.haunted.add(life.stream_id)
         ray.kill(life.actor, no_restart=True)
         self.forget(life)
