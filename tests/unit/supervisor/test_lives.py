@@ -13,7 +13,8 @@ from deployments.store.protocol import Fenced
 from deployments.streams.actor import Report
 from deployments.streams.fence import Fence
 from deployments.streams.hardware import NOTHING, Grant
-from deployments.streams.spec import SourceSpec, StreamSpec, StreamStatus
+from deployments.streams.history import HistoryEntry
+from deployments.streams.spec import SourceSpec, StreamSpec, StreamState, StreamStatus
 from deployments.supervisor.lives.actor import Life, Lives
 
 REPORT = Report(
@@ -22,6 +23,8 @@ REPORT = Report(
     next_sequence=4711,
     grant=Grant(nvdec=True),
     code=code_version(),
+    changes=2,
+    history=(HistoryEntry(epoch=7, number=1, at=1.0, last_at=1.0, state=StreamState.ONLINE),),
 )
 
 
@@ -32,7 +35,7 @@ class Method:
     answer: Any
     fence: Fence
 
-    def remote(self, epoch: int) -> asyncio.Future[Report]:
+    def remote(self, epoch: int, heard: int) -> asyncio.Future[Report]:
         if isinstance(self.answer, TypeError):
             raise self.answer  # Ray checks the arguments before it sends them
         future: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
@@ -67,6 +70,7 @@ def test_what_was_found_is_followed_as_it_tells() -> None:
     (seen,) = lives.observed(set())
     assert (seen.generation, seen.epoch, seen.grant, seen.current) == (3, 7, Grant(nvdec=True), True)
     assert life.next_sequence == 4711
+    assert lives.histories.of("gate") == REPORT.history
 
 
 def test_what_was_started_here_follows_what_it_was_last_told() -> None:
@@ -76,7 +80,7 @@ def test_what_was_started_here_follows_what_it_was_last_told() -> None:
 
 @pytest.mark.parametrize(("found", "current"), [(True, False), (False, True)])
 def test_only_what_another_supervisor_started_can_be_too_old(found: bool, current: bool) -> None:
-    old = Report(REPORT.spec, REPORT.status, 0, NOTHING, "0+of-another-release")
+    old = Report(REPORT.spec, REPORT.status, 0, NOTHING, "0+of-another-release", 0, ())
     for answer in (old, TypeError("report() takes no epoch")):
         (seen,) = asked(answer, found=found)[0].observed(set())
         assert seen.current is current
