@@ -219,13 +219,15 @@ import ray
 from pathlib import Path
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import NOTHING
+from deployments.streams.tenure import Tenancy
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceSpec, StreamSpec
 
 ray.init(address={address!r}, log_to_driver=False)
 policy = UrlPolicy(media_root=Path("/tmp"), output_root=Path("/tmp"), allow_private=True)
 spec = StreamSpec(id="orphan", source=SourceSpec(url="testsrc://"))
-actor = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING).remote(0, spec, 1, policy, 1, 0, NOTHING, ())
+create = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING)
+actor = create.remote(0, spec, 1, policy, 1, 0, NOTHING, (), Tenancy())
 print(ray.get(actor.report.remote(0)).status.state)
 """
 

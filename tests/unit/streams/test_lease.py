@@ -120,36 +120,50 @@ EVENTS = st.one_of(
 )
 
 
+def run(world: World, seconds: int, delay: float) -> None:
+    """As the actors do: all look once a second."""
+    for _ in range(seconds):
+        for life in world.lives:
+            world.look(life, delay, delay)
+            world.report(life, delay, delay)
+        world.step(1.0)
+
+
+def happen(world: World, name: str, *values: Any) -> None:
+    match name:
+        case "step":
+            world.step(*values)
+        case "run":
+            run(world, *values)
+        case "store":
+            world.toggle_store()
+        case "begin":
+            world.begin(*values)
+        case _:
+            strike(world, name, world.lives[-1 - values[0] % len(world.lives)], *values[1:])
+    world.step(0.0)
+
+
+def strike(world: World, name: str, life: Life, *delays: float) -> None:
+    match name:
+        case "end":
+            life.ended = True
+        case "cut store":
+            life.cut_from_store = not life.cut_from_store
+        case "cut supervisor":
+            life.cut_from_supervisor = not life.cut_from_supervisor
+        case "look":
+            world.look(life, *delays)
+        case "report":
+            world.report(life, *delays)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
 def test_there_are_never_two_publishers(events: list[tuple[Any, ...]]) -> None:
     world = World()
-    for name, *values in events:
-        life = world.lives[-1 - int(values[0]) % len(world.lives)] if values else world.lives[-1]
-        match name:
-            case "step":
-                world.step(values[0])
-            case "run":  # as the actors do: all look once a second
-                for _ in range(values[0]):
-                    for each in world.lives:
-                        world.look(each, values[1], values[1])
-                        world.report(each, values[1], values[1])
-                    world.step(1.0)
-            case "store":
-                world.toggle_store()
-            case "begin":
-                world.begin(values[0])
-            case "end":
-                life.ended = True
-            case "cut store":
-                life.cut_from_store = not life.cut_from_store
-            case "cut supervisor":
-                life.cut_from_supervisor = not life.cut_from_supervisor
-            case "look":
-                world.look(life, *values[1:])
-            case "report":
-                world.report(life, *values[1:])
-        world.step(0.0)
+    for event in events:
+        happen(world, *event)
 
 
 def holder() -> Lease:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -25,6 +25,8 @@ REPORT = Report(
     code=code_version(),
     changes=2,
     history=(HistoryEntry(epoch=7, number=1, at=1.0, last_at=1.0, state=StreamState.ONLINE),),
+    stamp=100.0,
+    publishes=True,
 )
 
 
@@ -34,8 +36,10 @@ class Method:
 
     answer: Any
     fence: Fence
+    vouched: list[float | None] = field(default_factory=list)
 
-    def remote(self, epoch: int, heard: int) -> asyncio.Future[Report]:
+    def remote(self, epoch: int, heard: int, vouched: float | None) -> asyncio.Future[Report]:
+        self.vouched.append(vouched)
         if isinstance(self.answer, TypeError):
             raise self.answer  # Ray checks the arguments before it sends them
         future: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
@@ -80,7 +84,7 @@ def test_what_was_started_here_follows_what_it_was_last_told() -> None:
 
 @pytest.mark.parametrize(("found", "current"), [(True, False), (False, True)])
 def test_only_what_another_supervisor_started_can_be_too_old(found: bool, current: bool) -> None:
-    old = Report(REPORT.spec, REPORT.status, 0, NOTHING, "0+of-another-release", 0, ())
+    old = Report(REPORT.spec, REPORT.status, 0, NOTHING, "0+of-another-release", 0, (), 0.0, True)
     for answer in (old, TypeError("report() takes no epoch")):
         (seen,) = asked(answer, found=found)[0].observed(set())
         assert seen.current is current
@@ -109,3 +113,23 @@ def test_the_newest_of_a_streams_lives_comes_last_and_what_has_ended_is_gone() -
         lives.forget(life)
     assert lives.of("gate") == [old]
     assert list(lives) == [old]
+
+
+def test_a_stream_is_vouched_for_only_as_of_a_time_at_which_no_other_supervisor_was_known_to_be_there() -> None:
+    lives, life = asked(REPORT, found=False)
+    method: Any = life.actor.report
+    asyncio.run(lives.ask(life, 5))
+    assert method.vouched == [None, None]  # nobody knows whether there is another supervisor
+    lives.unrivalled_at = life.heard_at + 1.0
+    asyncio.run(lives.ask(life, 5))
+    assert method.vouched[-1] == REPORT.stamp
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+def test_a_stream_is_haunted_until_a_life_publishes_it_again(publishes: bool) -> None:
+    lives, life = asked(replace(REPORT, publishes=False), found=False)
+    lives.haunted.add("gate")
+    method: Any = life.actor.report
+    method.answer = replace(REPORT, publishes=publishes)
+    asyncio.run(lives.ask(life, 5))
+    assert ("gate" in lives.haunted) is not publishes
