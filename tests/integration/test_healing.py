@@ -26,6 +26,7 @@ from deployments.streams.hardware import NOTHING
 from deployments.streams.media import sink
 from deployments.streams.media.items import VideoItem
 from deployments.streams.media.opener import MediaOpener
+from deployments.streams.media.outlet import Way
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.source import open_source
@@ -300,7 +301,7 @@ def test_a_sink_that_hangs_while_it_receives_is_left_and_found_again(
         spec = spec.model_copy(update={"url": receiver.url("in")})
         told: list[tuple[str, str]] = []
         heard = lambda url, error: told.append((url, error.code))  # noqa: E731
-        to = Publisher((spec,), info, Fraction(1, 90_000), None, str, on_error=heard)
+        to = Publisher((spec,), info, Fraction(1, 90_000), None, Way, on_error=heard)
         write_until(lambda: to.statuses()[0].state == "online")
         os.kill(receiver.pid, signal.SIGSTOP)
         write_until(lambda: to.statuses()[0].state == "reconnecting")

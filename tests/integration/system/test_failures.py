@@ -226,7 +226,7 @@ ray.init(address={address!r}, log_to_driver=False)
 policy = UrlPolicy(media_root=Path("/tmp"), output_root=Path("/tmp"), allow_private=True)
 spec = StreamSpec(id="orphan", source=SourceSpec(url="testsrc://"))
 actor = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING).remote(0, spec, 1, policy, 1, 0, NOTHING, ())
-print(ray.get(actor.report.remote(0)).status.state)
+print(ray.get(actor.report.remote(0, 0)).status.state)
 """
 
 
