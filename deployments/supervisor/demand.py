@@ -14,6 +14,7 @@ from deployments.streams.cpu import CpuUse
 from deployments.streams.hardware import Grant
 from deployments.streams.media import test_pattern
 from deployments.streams.spec import StreamSpec, StreamStatus
+from deployments.streams.stats import RATE_SPAN_S
 
 USUAL_FPS = 25.0
 """Of a source that nobody has opened yet."""
@@ -59,10 +60,14 @@ class Seen:
     use: CpuUse | None = None
     kind: Kind | None = None
 
-    def then(self, status: StreamStatus, use: CpuUse | None, kind: Kind) -> Seen:
-        """This, and what a running stream tells now. A source that is away is expected back as it was."""
+    def then(self, status: StreamStatus, use: CpuUse | None, kind: Kind, now: float) -> Seen:
+        """This, and what a running stream tells at Unix time ``now``.
+
+        A source that is away is expected back as it was, and one that only just came has no rate of its own yet.
+        """
         stated = status.source.fps if status.source is not None else None
-        decoded = status.fps.get("decoded") if status.online else None
+        steady = status.online and now - status.since >= RATE_SPAN_S
+        decoded = status.fps.get("decoded") if steady else None
         seen = replace(self, fps=decoded or self.fps or stated)
         return replace(seen, use=use, kind=kind) if use is not None and status.online else seen
 

@@ -116,7 +116,7 @@ class Entrance:
         """Take over what a running stream tells."""
         source, before = self._seen.get(spec.id, ("", UNSEEN))
         before = before if source == spec.source.url else UNSEEN
-        self._seen[spec.id] = spec.source.url, before.then(status, use, kind_of(spec, grant))
+        self._seen[spec.id] = spec.source.url, before.then(status, use, kind_of(spec, grant), time.time())
 
     def forget(self, stream_id: str) -> None:
         """Nobody wants it any more."""

