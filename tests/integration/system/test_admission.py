@@ -34,7 +34,7 @@ def capacity(raysight: Raysight, **asked: Any) -> dict[str, Any]:
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_streams_wait_for_an_engine_and_are_let_in_by_priority(raysight: Raysight) -> None:
-    wait_until(lambda: bool(capacity(raysight, fps=20)["engine_fps"]))
+    wait_until(lambda: raysight.api.get("/v1/capacity").json().get("engine_fps") is not None)
     before = capacity(raysight, fps=20, add=2)
     assert (before["free"], before["limit"], before["add_fits"], before["admission"]) == (1, "engine", False, "pending")
 
@@ -47,7 +47,6 @@ def test_streams_wait_for_an_engine_and_are_let_in_by_priority(raysight: Raysigh
         assert (waits["state"], waits["epoch"], waits["last_error"]["code"]) == ("pending", 0, "no_capacity")
     reason = raysight.wait("urgent", lambda status: "spoken for" in (status["reason"] or ""))["reason"]
     assert re.search(r"manages 3\d frames a second and (19|20|21) are spoken for", reason), reason
-    assert "stream urgent waits" in raysight.status("older")["reason"]
     wait_until(lambda: capacity(raysight, fps=20)["waiting"] == 2)
 
     raysight.api.delete("/v1/streams/first").raise_for_status()
