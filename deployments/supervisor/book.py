@@ -117,7 +117,7 @@ class StreamBook:
         """Raises StreamExists."""
         async with self._change():
             entry = self._registry().create(spec)
-            await self._write(Kept(entry))
+            await self._write(Kept(entry, accepted_at=time.time()))
         return entry
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
@@ -126,7 +126,8 @@ class StreamBook:
             entry, created = self._registry().put(spec, if_generation)
             old = self._kept.get(spec.id)
             if old is None or old.entry != entry:
-                await self._write(replace(old, entry=entry) if old is not None else Kept(entry))
+                new = Kept(entry, accepted_at=time.time()) if old is None else replace(old, entry=entry)
+                await self._write(new)
         return entry, created
 
     async def patch(

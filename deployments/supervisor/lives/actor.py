@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Life:
         epoch: 0 where it isn't known.
         found: another supervisor started it.
         foreign: it doesn't understand our calls, so it is of another release.
+        node: where it was asked to start.
     """
 
     actor: ActorHandle[Any]
@@ -64,6 +65,7 @@ class Life:
     found: bool = False
     foreign: bool = False
     poll: asyncio.Task[None] | None = None
+    node: str | None = None
 
     @property
     def stopping(self) -> bool:
@@ -74,6 +76,11 @@ class Life:
     def key(self) -> str:
         """Which actor it is."""
         return key_of(self.actor)
+
+    @property
+    def at(self) -> str | None:
+        """The node where it is, or is expected."""
+        return self.report.status.node if self.report is not None else self.node
 
     @property
     def next_sequence(self) -> int:
@@ -126,8 +133,13 @@ class Lives:
         if not self._by_stream[life.stream_id]:
             del self._by_stream[life.stream_id]
 
-    def observed(self, impatient: set[str]) -> list[Observed]:
-        """For `reconcile`; ``impatient``: streams that take no place on a GPU any more that no node has room for."""
+    def observed(self, impatient: set[str], to_leave: Collection[str] = ()) -> list[Observed]:
+        """For `reconcile`.
+
+        Args:
+            impatient: streams that take no place on a GPU any more that no node has room for.
+            to_leave: nodes whose streams have to move.
+        """
         return [
             Observed(
                 actor=life.key,
@@ -141,6 +153,7 @@ class Lives:
                 grant=life.grant,
                 patient=life.stream_id not in impatient,
                 current=_is_current(life),
+                leaving=life.at in to_leave,
             )
             for life in self._lives.values()
         ]
