@@ -185,8 +185,8 @@ class AvSource:
         """The next packet; None when interrupted, or when a picture is overdue."""
         while time.monotonic() < self._watchdog.picture_by:
             message = self._reader.get(self._watchdog.picture_by)
-            if (refusal := self._connection.refusal) is not None:
-                raise refusal
+            if (ending := self._connection.refusal or self._connection.garbled) is not None:
+                raise ending
             if isinstance(message, Opened):
                 self._begin(message)
             elif isinstance(message, Exception):
