@@ -168,8 +168,8 @@ class NoRtsp(OSError):
 class Answers:
     """What a server sends, in pieces as they come, written anew; used for one connection.
 
-    FFmpeg looks for the next packet where garbage came, and with some luck finds one; most often it reads on for good
-    and no picture comes any more. So whatever begins neither as a packet nor as a message is refused at its first bytes.
+    FFmpeg looks for the next packet where garbage came, and often finds none any more, so that it reads on without a
+    picture. So whatever begins neither as a packet nor as a message is refused at its first bytes.
 
     Args:
         redirected: what replaces the ``Location`` of a redirect; raises OSError where there is none.
@@ -201,9 +201,9 @@ class Answers:
             return b""
         length = 4 + int.from_bytes(self._data[2:4], "big")
         # FFmpeg skips a packet of either fault alone, which careless servers do send.
-        if self._data[1] not in self._channels and length > 4 and len(self._data) > 4:
-            if self._data[4] >> 6 != RTP_VERSION:
-                raise NoRtsp("a packet of an unknown channel that is no RTP")
+        unknown = self._data[1] not in self._channels and length > 4
+        if unknown and len(self._data) > 4 and self._data[4] >> 6 != RTP_VERSION:
+            raise NoRtsp("a packet of an unknown channel that is no RTP")
         return self._taken(length) if len(self._data) >= length else b""
 
     def _message(self) -> bytes:
