@@ -11,6 +11,7 @@ RaysightError                 message: one line, safe to show (no credentials), 
 ├── SwapInProgress            a model is being swapped already
 ├── ForbiddenPackage          a model package outside the models root
 ├── PackageRefused            a model package that can't be used; all goes on with the old one
+├── NoCapacity                no room for another stream, and the configuration refuses such
 ├── Overloaded                too much of it at once: try again later
 ├── DetectorUnavailable       no replica answered in time
 ├── StoreAway                 the store can't be reached or can't write: nothing was changed, running streams go on
@@ -36,6 +37,8 @@ class StreamErrorCode(StrEnum):
     ENDED = "ended"
     FORBIDDEN_ADDRESS = "forbidden_address"
     HWACCEL_UNAVAILABLE = "hwaccel_unavailable"
+    NO_CAPACITY = "no_capacity"
+    """Of a stream that waits for room."""
     NO_LEASE = "no_lease"
 
 
@@ -48,6 +51,7 @@ RETRYABLE = frozenset(
         StreamErrorCode.ENDED,
         StreamErrorCode.HWACCEL_UNAVAILABLE,
         StreamErrorCode.NO_LEASE,
+        StreamErrorCode.NO_CAPACITY,
     }
 )
 """Codes for which another try can help; the others wait for a change of the spec."""
@@ -116,6 +120,10 @@ class ForbiddenPackage(RaysightError):
 
 class PackageRefused(RaysightError):
     """A model package that can't be used; all goes on with the old one."""
+
+
+class NoCapacity(RaysightError):
+    """No room for another stream, where the configuration refuses such instead of letting them wait."""
 
 
 class Overloaded(RaysightError):

@@ -38,6 +38,7 @@ from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from deployments.supervisor.entrance import Survey
 from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
@@ -186,6 +187,10 @@ class ClusterStreams:
     async def restart(self, stream_id: str) -> StreamView:
         view: StreamView = await self.ask("restart", stream_id)
         return view
+
+    async def survey(self) -> Survey:
+        found: Survey = await self.ask("survey")
+        return found
 
     async def drain(self) -> None:
         await self.ask("drain")

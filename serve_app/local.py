@@ -174,6 +174,7 @@ class LocalCluster:
             "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_LIMIT),
             **HEALTH_CHECKS,
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
+            "RAY_task_events_report_interval_ms": "0",  # the GCS would grow by 10 MiB a minute: docs/reliability.md
             "RAY_TMPDIR": str(self._folder),
             "TMPDIR": str(self._folder),  # what its processes leave behind goes with it
             "AUTOSCALER_METRIC_PORT": str(free_port()),

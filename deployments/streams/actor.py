@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deployments.code import code_version
 from deployments.detector.attaching.actor import BrokeredAttachment
 from deployments.link.attacher import Attacher
 from deployments.logs import configure_logging
 from deployments.names import NAMESPACE
+from deployments.streams.cpu import CpuMeter, CpuUse
 from deployments.streams.events import EventBatch
 from deployments.streams.fence import Fence
 from deployments.streams.hardware import Grant, device_of
@@ -59,6 +62,7 @@ class Report:
         history: its entries that are new, or came again, since as many changes as the supervisor had heard of.
         stamp: when it was made, by the clock of the actor; the supervisor names it when it vouches for the actor.
         publishes: it has the right to publish the stream.
+        cpu: what its process takes; None before that was measured.
     """
 
     spec: StreamSpec
@@ -70,6 +74,7 @@ class Report:
     history: tuple[HistoryEntry, ...]
     stamp: float
     publishes: bool
+    cpu: CpuUse | None = None
 
 
 class StreamActor:
@@ -114,6 +119,7 @@ class StreamActor:
         )
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._runner.hold)
         self._renderer = JpegRenderer()
+        self._cpu = CpuMeter()
         self._stopping = threading.Event()
         self._reporter = threading.Thread(target=self._report_metrics, name="metrics", daemon=True)
         self._runner.start()
@@ -150,7 +156,8 @@ class StreamActor:
         if status.online and status.reason is None:
             status = status.model_copy(update={"reason": self._detector.trouble})
         next_sequence, news = self._runner.pipeline.next_sequence, self._runner.history.since(heard)
-        return Report(self._runner.spec, status, next_sequence, self._grant, code_version(), *news, *tenure)
+        report = (self._runner.spec, status, next_sequence, self._grant, code_version(), *news, *tenure)
+        return Report(*report, self._cpu.use)
 
     @ray.method(concurrency_group="control")
     def stop(self, supervisor_epoch: int) -> StreamStatus:
@@ -178,17 +185,25 @@ class StreamActor:
 
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):
-            self._telemetry.report(self._runner.status())
+            status = self._runner.status()
+            self._telemetry.report(status)
+            self._cpu.sample(time.monotonic(), time.process_time(), status.frames.decoded)
 
 
 def stream_actor_class(
-    stream_id: str, num_cpus: float, memory_bytes: int, grant: Grant, not_on: Collection[str] = ()
+    stream_id: str,
+    num_cpus: float,
+    memory_bytes: int,
+    grant: Grant,
+    node: str | None = None,
+    lost: Collection[str] = (),
 ) -> Any:
     """`StreamActor` as Ray creates it: detached, so that it outlives the replica that asked for it.
 
-    Args:
-        not_on: ids of nodes that are lost, though Ray does not know it yet.
+    It starts on ``node``, or elsewhere where that one is gone or full by then, and never on those that are ``lost``,
+    though Ray does not know it yet.
     """
+    at = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True) if node is not None else None
     remote: Any = ray.remote  # its types know nothing of concurrency groups
     return remote(max_restarts=0, concurrency_groups={"control": 2, "viewers": 16})(StreamActor).options(
         name=actor_name(stream_id),
@@ -197,7 +212,8 @@ def stream_actor_class(
         num_cpus=num_cpus,
         memory=memory_bytes,
         resources=grant.resources,
-        label_selector={NODE_LABEL: f"!in({','.join(sorted(not_on))})"} if not_on else {},
+        label_selector={NODE_LABEL: f"!in({','.join(sorted(lost))})"} if lost else {},
+        scheduling_strategy=None if lost else at,
     )
 
 

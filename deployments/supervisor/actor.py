@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray._private.state import available_resources_per_node
 
 from deployments.code import code_version
 from deployments.errors import (
@@ -32,15 +31,15 @@ from deployments.store.opening import is_local, open_store, refuse_nodes, warnin
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
 from deployments.streams.history import HistoryEntry
-from deployments.streams.lease import WAIT_S
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
-from deployments.streams.spec import LastError, StreamSpec, StreamStatus, StreamView
-from deployments.streams.tenure import Tenancy
+from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
 from deployments.supervisor.book import SEQUENCE_BLOCK, StreamBook
 from deployments.supervisor.config import SupervisorConfig
+from deployments.supervisor.entrance import Entrance, Placed, Survey
+from deployments.supervisor.heartbeat.actor import Heartbeat
 from deployments.supervisor.lives.actor import Life, Lives
-from deployments.supervisor.nodes.actor import Heartbeat
+from deployments.supervisor.nodes.actor import Nodes
 from deployments.supervisor.past import Past
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
 from deployments.supervisor.registry import Entry
@@ -67,14 +66,14 @@ class Supervisor:
         self._config = config
         self._policy = policy
         self._store = store
-        self._book = StreamBook(open_store(store, os.environ))
+        self._book = StreamBook(open_store(store, os.environ), None if is_local(store) else store)
         self._lives = Lives()
         self._heartbeat = Heartbeat(self._lives, lambda: self._book.epoch, lambda: self._wake.set())
         self._models = ModelDesk()
         self._past = Past()
-        self._waiting: dict[str, LastError] = {}
+        self._entrance = Entrance()
         self._endings: set[asyncio.Task[None]] = set()
-        self._free: list[Mapping[str, float]] = []
+        self._nodes = Nodes()
         self._telemetry = SupervisorTelemetry()
         self._adopted = asyncio.Event()
         self._trouble: StoreAway | None = None
@@ -96,12 +95,12 @@ class Supervisor:
     # What the API calls ---------------------------------------------------------------------------------------
 
     async def create(self, spec: StreamSpec) -> StreamView:
-        """Raises StreamExists, InvalidSpec, ForbiddenAddress, StoreAway; as all of these do SupervisorUnavailable."""
+        """Raises StreamExists, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway; all can SupervisorUnavailable."""
         await self._check(spec)
         return self._changed(await self._book.create(spec))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
-        """Raises SpecConflict, InvalidSpec, ForbiddenAddress, StoreAway."""
+        """Raises SpecConflict, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway."""
         await self._check(spec)
         entry, created = await self._book.put(spec, if_generation)
         return self._changed(entry), created
@@ -141,9 +140,14 @@ class Supervisor:
         await self._adoption()
         await self._book.remove(stream_id, if_generation)
         self._past.forget(stream_id)
-        self._waiting.pop(stream_id, None)
         await self._end_all(self._lives.of(stream_id))
+        self._entrance.forget(stream_id)
         self._lives.histories.forget(stream_id)
+
+    async def survey(self) -> Survey:
+        """What there is, what is spoken for, and what streams cost."""
+        await self._adoption()
+        return self._survey()
 
     async def drain(self) -> None:
         """End all actors in good order and start none any more; what users want stays in the store."""
@@ -177,6 +181,8 @@ class Supervisor:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
         await self._adoption()
         await self._check_model(spec)
+        if self._book.kept(spec.id) is None:
+            self._entrance.require_room(spec, self._survey())
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
         with suppress(StreamError):
@@ -243,7 +249,8 @@ class Supervisor:
         for life in self._lives:
             if life.alive and life.report is not None:
                 self._past.healthy(life.stream_id, asyncio.get_running_loop().time())
-        self._look_for_room()
+                self._entrance.hear(life.report.spec, life.report.status, life.grant, life.report.cpu)
+        self._nodes.poll()
         self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._book))
         if not self._draining:
             await self._reconcile()
@@ -258,27 +265,36 @@ class Supervisor:
         for line in await asyncio.to_thread(warnings_of, self._store, os.environ):
             logger.warning("%s", line)
         await self._book.open({"node": ray.get_runtime_context().get_node_id(), "at": time.time()})
-        await self._lives.find(self._book.epoch)
+        await asyncio.gather(self._lives.find(self._book.epoch), self._nodes.look())
         for life in self._lives:
             kept = self._book.kept(life.stream_id)
             if life.report is None and kept is not None:
                 life.grant = kept.grant
-        publishing = {life.stream_id for life in self._lives if life.report is not None and life.report.publishes}
-        self._lives.haunted |= self._book.leased - publishing
+        self._lives.haunt(self._book.leased)
 
     async def _reconcile(self) -> None:
         desired = [Wanted(entry, self._past.not_before(entry.spec.id)) for entry in self._book]
         now = asyncio.get_running_loop().time()
-        actions = reconcile(desired, self._lives.observed(self._past.unplaced), now)
-        starts = any(isinstance(action, Start) for action in actions)
-        offered: dict[str, float] = ray.cluster_resources() if starts else {}  # type: ignore[no-untyped-call]
-        for action in sorted(actions, key=lambda action: isinstance(action, Start)):  # what needs the store comes last
-            await self._apply(action, offered)
+        actions = reconcile(desired, self._lives.observed(self._past.unplaced, self._nodes.to_leave), now)
+        starts = [self._book.kept(action.entry.spec.id) for action in actions if isinstance(action, Start)]
+        found = sorted((kept for kept in starts if kept is not None), key=lambda kept: kept.rank)
+        for action in actions:
+            await self._apply(action)
+        if found:  # what needs the store comes last
+            self._entrance.open(self._survey(), found, self._budget())
+        for kept in found:
+            await self._start(kept.entry)
 
-    async def _apply(self, action: Action, offered: Mapping[str, float]) -> None:
+    def _survey(self) -> Survey:
+        placed = {life.stream_id: Placed(life.at, life.grant) for life in self._lives}
+        streams = [kept for entry in self._book if (kept := self._book.kept(entry.spec.id)) is not None]
+        return self._entrance.survey(self._config, streams, placed, self._nodes.seen, self._models.states())
+
+    def _budget(self) -> Budget:
+        return Budget.of(self._nodes.offered, (life.grant for life in self._lives))
+
+    async def _apply(self, action: Action) -> None:
         match action:
-            case Start(entry):
-                await self._start(entry, offered)
             case Update(actor, entry):
                 life = self._lives[actor]
                 life.generation = entry.generation
@@ -293,23 +309,28 @@ class Supervisor:
             case Reap(actor):
                 await self._reap(self._lives[actor])
 
-    async def _start(self, entry: Entry, offered: Mapping[str, float]) -> None:
+    async def _start(self, entry: Entry) -> None:
         """Begin another life of a stream: it is in the store before its actor is made. Raises StoreAway."""
         stream_id = entry.spec.id
-        budget = Budget.of(offered, (life.grant for life in self._lives))
-        planned = plan(entry.spec, budget, patient=stream_id not in self._past.unplaced)
+        planned = plan(entry.spec, self._budget(), patient=stream_id not in self._past.unplaced)
         if planned.grant is None:
-            self._wait(stream_id, planned.notes[0])
+            self._entrance.wait(stream_id, StreamErrorCode.HWACCEL_UNAVAILABLE, planned.notes[0])
             return
-        self._waiting.pop(stream_id, None)
+        if (why := self._entrance.why_not(entry.spec)) is not None:
+            self._entrance.wait(stream_id, StreamErrorCode.NO_CAPACITY, why)
+            return
+        self._entrance.let_in(stream_id)
         try:
             kept = await self._book.begin(stream_id, planned.grant, self._past.seen(stream_id))
-            tenancy = await self._tenancy(stream_id)
+            tenancy = await self._book.tenancy(stream_id, haunted=stream_id in self._lives.haunted)
         except StreamNotFound:
             return  # it was deleted meanwhile
         memory = self._config.stream_memory_mb * 1024**2
-        lost = self._heartbeat.lost
-        create = stream_actor_class(stream_id, self._config.stream_num_cpus, memory, planned.grant, lost)
+        need = {**self._config.resources, **planned.grant.resources}
+        node = self._entrance.place(entry.spec, planned.grant, need)
+        create = stream_actor_class(
+            stream_id, self._config.stream_num_cpus, memory, planned.grant, node, self._heartbeat.lost
+        )
         numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
         spec, generation = kept.entry.spec, kept.entry.generation
         try:
@@ -320,28 +341,14 @@ class Supervisor:
             self._find_at = 0.0
             return
         now = asyncio.get_running_loop().time()
-        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, now))
-
-    def _wait(self, stream_id: str, why: str) -> None:
-        """Start the stream on a later pass, once a place is free."""
-        before = self._waiting.get(stream_id)
-        if before is None or before.message != why:
-            code = StreamErrorCode.HWACCEL_UNAVAILABLE
-            self._waiting[stream_id] = LastError(code=code, message=why, at=time.time(), retryable=True)
-            logger.warning("stream %s waits: %s", stream_id, why)
-
-    async def _tenancy(self, stream_id: str) -> Tenancy:
-        if is_local(self._store):
-            return Tenancy()
-        wait_s = WAIT_S if stream_id in self._lives.haunted else 0.0
-        return Tenancy(self._store, await self._book.lease(stream_id), wait_s)
+        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, now, node=node))
 
     async def _reap(self, life: Life) -> None:
         self._lives.forget(life)
         if self._book.kept(life.stream_id) is None:
             return
         self._past.ended(life.stream_id, life.next_sequence)
-        if await self._heartbeat.lives_on(life.node):
+        if await self._heartbeat.lives_on(life.at):
             self._past.died(life.stream_id, asyncio.get_running_loop().time())
         else:  # it was no fault of the stream: the next one need not wait
             self._lives.haunted.add(life.stream_id)
@@ -360,11 +367,6 @@ class Supervisor:
 
     # Views ----------------------------------------------------------------------------------------------------
 
-    def _look_for_room(self) -> None:
-        """What each node has free, while an actor has not reported yet."""
-        if any(life.report is None for life in self._lives):
-            self._free = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
-
     def _changed(self, entry: Entry) -> StreamView:
         self._wake.set()
         return self._view(entry)
@@ -372,7 +374,7 @@ class Supervisor:
     def _view(self, entry: Entry) -> StreamView:
         life = next(iter(reversed(self._lives.of(entry.spec.id))), None)
         if life is None or life.report is None:
-            waiting = self._waiting.get(entry.spec.id)
+            waiting = self._entrance.waiting.get(entry.spec.id)
             reason = waiting.message if waiting else self._reason(entry.spec.id, life)
             status = StreamStatus(generation=entry.generation, reason=reason, last_error=waiting)
         else:
@@ -383,7 +385,9 @@ class Supervisor:
         if self._draining:
             return "the system is being stopped"
         if life is not None:
-            lack = shortage({**self._config.resources, **life.grant.resources}, self._free)
+            lack = shortage(
+                {**self._config.resources, **life.grant.resources}, (node.free for node in self._nodes.seen)
+            )
             return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
         if self._trouble is not None:
             return f"its actor can't be started: {self._trouble}"

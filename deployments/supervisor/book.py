@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from deployments.errors import SpecConflict, StoreAway, StreamNotFound, SupervisorUnavailable
 from deployments.store.protocol import Conflict, Fenced, Guard, Store
 from deployments.streams.hardware import Grant
+from deployments.streams.lease import WAIT_S
 from deployments.streams.spec import StreamSpec
-from deployments.streams.tenure import LEASE
+from deployments.streams.tenure import LEASE, Tenancy
 from deployments.supervisor.records import Kept, pack, unpack
 from deployments.supervisor.registry import Entry, StreamRegistry, require_generation
 
@@ -74,10 +75,14 @@ class StreamBook:
 
     Changes raise what `StreamRegistry` does, StoreAway where they can't be stored (nothing has changed then), and
     SupervisorUnavailable once another supervisor took over; ``fenced`` is true from then on.
+
+    Args:
+        shared: URL by which the lives of streams reach the store; None where it is a file of one node.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, shared: str | None = None) -> None:
         self._store = store
+        self._shared = shared
         self._kept: dict[str, Kept] = {}
         self._turn = asyncio.Lock()
         self._reign = Reign(0, Guard(SUPERVISOR, EPOCH, 0))
@@ -121,7 +126,7 @@ class StreamBook:
         """Raises StreamExists."""
         async with self._change():
             entry = self._registry().create(spec)
-            await self._write(Kept(entry))
+            await self._write(Kept(entry, accepted_at=time.time()))
         return entry
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
@@ -130,7 +135,8 @@ class StreamBook:
             entry, created = self._registry().put(spec, if_generation)
             old = self._kept.get(spec.id)
             if old is None or old.entry != entry:
-                await self._write(replace(old, entry=entry) if old is not None else Kept(entry))
+                new = Kept(entry, accepted_at=time.time()) if old is None else replace(old, entry=entry)
+                await self._write(new)
         return entry, created
 
     async def patch(
@@ -179,16 +185,21 @@ class StreamBook:
             await self._write(new)
         return new
 
-    async def lease(self, stream_id: str) -> int:
+    async def tenancy(self, stream_id: str, *, haunted: bool) -> Tenancy:
         """Give the right to publish a stream to its life that begins next, and take it from all before.
 
-        Returns its term, the version of the record (`streams.lease`). Raises StoreAway.
+        Args:
+            haunted: an earlier life may still publish.
+
+        Raises StreamNotFound, StoreAway.
         """
+        if self._shared is None:
+            return Tenancy()
         async with self._change():
             self.get(stream_id)
             term: int = await self._stored(stream_id, self._store.put, LEASE, stream_id, b"", None, self._reign.guard)
             self.leased.add(stream_id)
-        return term
+        return Tenancy(self._shared, term, WAIT_S if haunted else 0.0)
 
     async def release(self, stream_id: str) -> None:
         """All lives of the stream are known to have ended. Raises StoreAway."""

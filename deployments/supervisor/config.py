@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.supervisor.room import CPU, MEMORY
+
+Admission = Literal["off", "pending", "refuse"]
 
 
 class SupervisorConfig(BaseModel):
@@ -20,6 +24,12 @@ class SupervisorConfig(BaseModel):
         default=0.03, gt=0, description="CPUs of one stream's actor; 0 would let Ray pack without limit."
     )
     stream_memory_mb: int = Field(default=200, ge=100, description="Memory of one stream's actor, MiB.")
+
+    admission: Admission = Field(
+        default="off",
+        description="A new stream for which the measured engine or the nodes' CPUs have no room: off starts it all the "
+        "same, and rates shrink; pending lets it wait until there is; refuse answers 409.",
+    )
 
     @property
     def resources(self) -> dict[str, float]:

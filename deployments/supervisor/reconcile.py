@@ -17,7 +17,8 @@ PLACE_PATIENCE_S = 60.0
 start at once on a small node takes half of it."""
 
 RENEWED_AT_ONCE = 4
-"""Actors with old code that are ended while others of their kind still start: the rest run on meanwhile."""
+"""Actors with old code, or on a node that is being emptied, that are ended while others of their kind still start: the
+rest run on meanwhile."""
 
 START_S = 30.0
 """An actor that has not reported for this long waits for room, and holds up nobody."""
@@ -50,6 +51,7 @@ class Observed:
         grant: the places on GPUs that it holds.
         patient: it may wait for a node that has room for it and its places.
         current: it runs the code that is deployed now, or has not told.
+        leaving: its node is being emptied.
     """
 
     actor: str
@@ -63,6 +65,7 @@ class Observed:
     grant: Grant = NOTHING
     patient: bool = True
     current: bool = True
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """End the actor, so that another one takes over: with other places, or with newer code."""
+    """End the actor, so that another one takes over: with other places, with newer code, or on another node."""
 
     actor: str
     unplaced: bool = False
@@ -109,7 +112,8 @@ def reconcile(desired: Iterable[Wanted], observed: Iterable[Observed], now: floa
     """The actions that bring ``observed`` to ``desired``.
 
     The dead are reaped first and started on the next call; of two actors of a stream the newer life stays, and none is
-    started while any other of the stream is alive. Actors with old code are ended a few at a time.
+    started while any other of the stream is alive. Actors with old code, or on a node that drains, are ended a few at a
+    time.
 
     Args:
         now: seconds on the monotonic clock.
@@ -141,7 +145,7 @@ def _step(entry: Entry, seen: Observed, now: float, may_renew: bool) -> Action |
     unplaced = _is_unplaced(seen, now)
     if unplaced or not fits(entry.spec, seen.grant):
         return Restart(seen.actor, unplaced)
-    if not seen.current and may_renew:
+    if (not seen.current or seen.leaving) and may_renew:
         return Restart(seen.actor)
     return Update(seen.actor, entry) if seen.generation != entry.generation else None
 

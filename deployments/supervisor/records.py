@@ -22,12 +22,19 @@ class Kept:
         epoch: lives of its actor so far.
         reserved: numbers of frames below it may have been used.
         grant: the places on GPUs that were asked for.
+        accepted_at: Unix time, seconds; of streams that wait for room the older go first.
     """
 
     entry: Entry
     epoch: int = 0
     reserved: int = 0
     grant: Grant = NOTHING
+    accepted_at: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, float, str]:
+        """Of streams that are to start the lower comes first: by priority, then by age."""
+        return -self.entry.spec.priority, self.accepted_at, self.entry.spec.id
 
 
 def pack(kept: Kept) -> bytes:
@@ -43,6 +50,7 @@ def pack(kept: Kept) -> bytes:
         "epoch": kept.epoch,
         "reserved": kept.reserved,
         "grant": asdict(kept.grant),
+        "accepted_at": kept.accepted_at,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
 
@@ -52,7 +60,8 @@ def unpack(record: bytes) -> Kept:
     try:
         fields = json.loads(record)
         entry = Entry(StreamSpec.model_validate(fields["spec"]), int(fields["generation"]))
-        return Kept(entry, int(fields["epoch"]), int(fields["reserved"]), Grant(**fields["grant"]))
+        grant, accepted_at = Grant(**fields["grant"]), float(fields.get("accepted_at", 0.0))
+        return Kept(entry, int(fields["epoch"]), int(fields["reserved"]), grant, accepted_at)
     except (KeyError, TypeError) as error:
         raise ValueError(f"the record lacks {error}") from None
 

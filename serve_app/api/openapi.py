@@ -21,7 +21,7 @@ _MEANINGS = {
     403: "The address or folder is not allowed, or the role or the labels of the key don't allow this.",
     404: "There is no stream, model or key of this name.",
     406: "The client does not accept what this answers with.",
-    409: "The id is taken, a swap is under way, or there are no keys since nobody is asked.",
+    409: "The id is taken, there is no room, a swap is under way, or there are no keys since nobody is asked.",
     412: "The stream changed meanwhile: read it again.",
     413: "The body is too large.",
     415: "The body's media type is not supported.",

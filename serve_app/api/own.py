@@ -12,6 +12,7 @@ from deployments.errors import RaysightError, SpecConflict, StreamExists, Stream
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import StreamSpec, StreamView
+from deployments.supervisor.entrance import Survey
 from serve_app.api.dependencies import Ports
 from serve_app.api.ports import JpegPicture, Streams
 from serve_app.api.viewers import LiveResponse, Viewers
@@ -188,6 +189,9 @@ class OwnStreams:
 
     async def list(self) -> list[StreamView]:
         return [view for view in await self._streams.list() if self._who.sees(view.spec.labels)]
+
+    async def survey(self) -> Survey:
+        return await self._streams.survey()  # sums over all streams, and no stream of others
 
     async def drain(self) -> None:
         await self._streams.drain()

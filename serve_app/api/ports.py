@@ -19,6 +19,7 @@ from deployments.names import DEFAULT_MODEL
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from deployments.supervisor.entrance import Survey
 from engines.types import Detections, EngineInfo, Thresholds
 
 
@@ -73,6 +74,7 @@ class Streams(Protocol):
         Raises:
             StreamExists: the id is taken.
             InvalidSpec, ForbiddenAddress: the spec can't be used.
+            NoCapacity: it has no room, and the configuration refuses such.
         """
         ...
 
@@ -82,6 +84,7 @@ class Streams(Protocol):
         Raises:
             SpecConflict: ``if_generation`` is given and is not the stream's generation, or there is no such stream.
             InvalidSpec, ForbiddenAddress: the spec can't be used.
+            NoCapacity: it would be new, has no room, and the configuration refuses such.
         """
         ...
 
@@ -112,6 +115,10 @@ class Streams(Protocol):
 
     async def restart(self, stream_id: str) -> StreamView:
         """Reconnect the source now. Raises StreamNotFound."""
+        ...
+
+    async def survey(self) -> Survey:
+        """What nodes and engines offer, what is spoken for, and what streams cost."""
         ...
 
     async def drain(self) -> None:

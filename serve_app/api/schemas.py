@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.models.versions import ModelState
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import StreamView
+from deployments.supervisor.admission import Limit
+from deployments.supervisor.config import Admission
 from serve_app.auth.records import AuditEntry, KeyView
 
 
@@ -130,7 +132,16 @@ class NodeCapacity(_Answer):
     used_fps: float = Field(description="Frames a second that its streams offer now.")
     streams: int
     fits: int | None = Field(description="Streams that fit: floor(engine_fps / fps).")
-    free: int | None = Field(description="Streams that still fit beside what is there.")
+    free: int | None = Field(description="Streams that its engines still have room for.")
+    cpus: float | None = Field(default=None, description="CPUs that Ray has of the node; null unknown.")
+    cpus_used: float | None = Field(
+        default=None, description="CPUs that its streams take, measured, or expected of those that just start."
+    )
+    holds: int | None = Field(
+        default=None, description="More streams that its CPUs, its memory and its places on GPUs hold; null unknown."
+    )
+    places: dict[str, int] = Field(default_factory=dict, description="Places on its GPUs that are free, by kind.")
+    draining: bool = Field(default=False, description="It is being emptied: nothing is placed there.")
 
 
 class Capacity(_Answer):
@@ -143,7 +154,17 @@ class Capacity(_Answer):
     used_fps: float
     streams: int
     fits: int | None
-    free: int | None
+    free: int | None = Field(description="Streams that still fit beside what is there, all limits counted.")
+    limit: Limit | None = Field(
+        default=None,
+        description="What runs out first: engine, cpu, nvdec (places on GPUs), actors (what Ray sets aside for each).",
+    )
+    cpu_ms_per_frame: float | None = Field(default=None, description="What one frame of such a stream costs a node.")
+    cpu_measured: bool = Field(default=False, description="Whether that was measured here, or is as stated.")
+    waiting: int = Field(default=0, description="Streams that wait for room.")
+    admission: Admission = Field(
+        default="off", description="What becomes of a new stream that does not fit: started, left waiting, or refused."
+    )
     add: int | None = Field(description="As asked for.")
     add_fits: bool | None = Field(description="Whether `add` more streams fit; null without `add`.")
 

@@ -179,13 +179,13 @@ def test_answers_name_no_address_that_was_not_checked() -> None:
     sent = (
         b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nLocation: rtsp://evil/\r\n"
         b"Transport: RTP/AVP;unicast;client_port=5-6;server_port=7-8;source=192.0.2.1;destination=192.0.2.2\r\n"
-        b"Content-Length: 4\r\n\r\n$\r\n\r$\0\0\x04\r\n\r\nRTSP/1.0 301 Moved\nLocation : rtsp://evil/\n\n"
+        b"Content-Length: 4\r\n\r\n$\r\n\r$\0\0\x05\x80\r\n\r\nRTSP/1.0 301 Moved\nLocation : rtsp://evil/\n\n"
     )
     passed = b"".join(answers.rewritten(sent[at : at + 1]) for at in range(len(sent)))
     assert passed == (
         b"RTSP/1.0 200 OK\r\nCSeq: 3\r\n"
         b"Transport: RTP/AVP;unicast;client_port=5-6;server_port=7-8;source=10.0.0.7\r\n"
-        b"Content-Length: 4\r\n\r\n$\r\n\r$\0\0\x04\r\n\r\nRTSP/1.0 301 Moved\r\nLocation: rtsp://127.0.0.1:1/x\r\n\r\n"
+        b"Content-Length: 4\r\n\r\n$\r\n\r$\0\0\x05\x80\r\n\r\nRTSP/1.0 301 Moved\r\nLocation: rtsp://127.0.0.1:1/x\r\n\r\n"
     )
 
 

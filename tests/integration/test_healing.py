@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import time
@@ -26,6 +27,7 @@ from deployments.streams.hardware import NOTHING
 from deployments.streams.media import sink
 from deployments.streams.media.items import VideoItem
 from deployments.streams.media.opener import MediaOpener
+from deployments.streams.media.outlet import Way
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.source import open_source
@@ -33,6 +35,7 @@ from deployments.streams.media.timeline import Timeline
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
+from tests.chaos.proxy import Proxy
 from tests.support.detectors import LocalDetector, fake_engine
 from tests.support.live_http import LiveHttp, Part, units
 from tests.support.media import make_clip
@@ -178,6 +181,22 @@ def test_silence_is_a_stall(policy: UrlPolicy) -> None:
     assert len(items) >= 25
 
 
+@needs_gstreamer
+def test_garbage_between_the_packets_of_rtsp_costs_a_reconnect_at_once(start: Start, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=50, options={"bf": "0", "g": "10"})
+    with RtspServer(clips={"street": clip}) as camera, Proxy(("127.0.0.1", camera.port)) as way:
+        stream = start(f"rtsp://127.0.0.1:{way.port}/street")
+        stream.until(StreamState.ONLINE)
+        stream.until_decoded(20)
+        way.spoil(1, random.Random(0))
+        began = time.monotonic()
+        until(lambda: stream.runner.status().restarts == 1)
+        stream.until(StreamState.ONLINE)
+        stream.until_decoded(10)
+        assert time.monotonic() - began < 4  # of the 10 s after which silence alone would tell
+        assert [step for step in stream.went() if step[1]] == [("reconnecting", "invalid_data")]
+
+
 def test_endless_decode_errors_end_in_a_reconnect(start: Start) -> None:
     visits = iter([units(Part(100, fps=50), Part(600, fps=50, junk=True), draw=draw)])
     with LiveHttp(lambda: next(visits, units(Part(600), draw=draw))) as camera:
@@ -300,7 +319,7 @@ def test_a_sink_that_hangs_while_it_receives_is_left_and_found_again(
         spec = spec.model_copy(update={"url": receiver.url("in")})
         told: list[tuple[str, str]] = []
         heard = lambda url, error: told.append((url, error.code))  # noqa: E731
-        to = Publisher((spec,), info, Fraction(1, 90_000), None, str, on_error=heard)
+        to = Publisher((spec,), info, Fraction(1, 90_000), None, Way, on_error=heard)
         write_until(lambda: to.statuses()[0].state == "online")
         os.kill(receiver.pid, signal.SIGSTOP)
         write_until(lambda: to.statuses()[0].state == "reconnecting")

@@ -26,6 +26,9 @@ from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus, StreamView
+from deployments.supervisor.admission import Room
+from deployments.supervisor.demand import Costs
+from deployments.supervisor.entrance import Survey
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.ports import DetectResult, JpegPicture, NodeLoad
 
@@ -63,6 +66,7 @@ class MemoryStreams:
         self.waiting = 0
         self.drained = False
         self.failure: Exception | None = None
+        self.room = Survey(Room({}, {}, ()), Costs({}, {}), {}, 0, "off")
 
     def _found(self, stream_id: str) -> MemoryStream:
         if stream_id not in self.streams:
@@ -128,6 +132,9 @@ class MemoryStreams:
         status = stream.view.status.model_copy(update={"state": StreamState.CONNECTING})
         stream.view = StreamView(spec=stream.view.spec, status=status)
         return stream.view
+
+    async def survey(self) -> Survey:
+        return self.room
 
     async def drain(self) -> None:
         self.drained = True

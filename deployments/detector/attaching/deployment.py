@@ -2,11 +2,12 @@
 
 import random
 
-from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
+from ray.serve.request_router import LocalityMixin, PendingRequest, RequestRouter, RunningReplica
 
 
-class AttachRouter(RequestRouter):
-    """Serve's power of two choices, but an attachment that names a replica goes there if it can.
+class AttachRouter(LocalityMixin, RequestRouter):
+    """Serve's power of two choices, but an attachment that names a replica goes there if it can, else to one on its own
+    node: there frames travel by shared memory. Replicas send on what is more than their share.
 
     Not a subclass of Serve's own: that one may give a replica which was chosen for one request to another.
     """
@@ -17,4 +18,5 @@ class AttachRouter(RequestRouter):
         """What to try, in order; of each group the replica with the fewest requests."""
         to = pending_request.kwargs.get("to") if pending_request is not None else None
         named = [replica for replica in candidate_replicas if replica.replica_id.unique_id == to]
-        return [named, random.sample(candidate_replicas, min(2, len(candidate_replicas)))]
+        beside = [replica for replica in candidate_replicas if to is not None and replica.node_id == self._self_node_id]
+        return [named, *(random.sample(group, min(2, len(group))) for group in (beside, candidate_replicas))]

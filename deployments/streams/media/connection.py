@@ -42,6 +42,7 @@ class Connection:
 
     Attributes:
         refusal: the first refusal of an address that the source led to, None so far.
+        garbled: set once an RTSP server sent what is none, None so far.
     """
 
     def __init__(self, spec: SourceSpec, policy: UrlPolicy, timeouts: tuple[float, float], nvdec: Nvdec | None) -> None:
@@ -57,6 +58,10 @@ class Connection:
     @property
     def refusal(self) -> ForbiddenAddress | None:
         return self._egress.refusal or (self._forward.refusal if self._forward is not None else None)
+
+    @property
+    def garbled(self) -> StreamError | None:
+        return self._forward.garbled if self._forward is not None else None
 
     def close(self) -> None:
         """End the ways out."""
@@ -105,6 +110,8 @@ class Connection:
 
     def _explain(self, error: BaseException, url: str, began: float) -> None:
         """Raise what the failure really was, where FFmpeg's own error does not tell."""
+        if self.garbled is not None:
+            raise self.garbled from None
         if self._egress.failure is not None:
             raise self._egress.failure from None
         if isinstance(error, ssl.SSLError):

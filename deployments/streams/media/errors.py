@@ -101,6 +101,11 @@ def frozen(url: str) -> StreamError:
     return StreamError(Code.STALLED, f"{place(url)}: Pictures come, but their time stands still: restart the camera.")
 
 
+def garbled(url: str) -> StreamError:
+    """A server's connection brings what is no RTSP."""
+    return StreamError(Code.INVALID_DATA, f"{place(url)}: What comes is no RTSP: check the port, and the network.")
+
+
 def tls_failed(url: str) -> StreamError:
     """A server that takes the connection but not the handshake."""
     return StreamError(Code.TLS_FAILED, f"{place(url)}: No TLS there: check the port, or use the scheme without it.")

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
-from deployments.errors import ForbiddenAddress, RaysightError
+from deployments.errors import ForbiddenAddress, RaysightError, StreamError
+from deployments.streams.media import errors
 from deployments.streams.media.loopback import Loopback, connected, relay
 
 PORTS = {"rtsp": 554, "rtsps": 322}
@@ -32,6 +33,12 @@ MAX_REDIRECTS = 5
 
 _STATUS = re.compile(rb"RTSP/\d\.\d (\d{3})(?: [^\r\n]*)?")
 _REQUEST = re.compile(rb"[A-Z_]{3,20} \S+ RTSP/\d\.\d")
+_BEGINNING = re.compile(rb"(?:RTSP/|[A-Z_]{3,20} )[^\r\n]*|[A-Z_]{1,20}")
+"""Of the first line of a message, of which not all need have come."""
+
+RTP_VERSION = 2
+"""In the two highest bits of every RTP and RTCP packet (RFC 3550, 5.1 and 6.4.1)."""
+
 _UDP = ("RTP/AVP", "RTP/AVP/UDP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF")
 _KEPT_PARAMETERS = ("unicast", "client_port", "server_port", "interleaved", "ssrc", "mode")
 
@@ -46,10 +53,12 @@ class RtspForward:
 
     Attributes:
         refusal: the first refusal of an address that the server named, None so far.
+        garbled: set once what the server sent was no RTSP, which ended the connection; None so far.
     """
 
     def __init__(self, url: str, addresses: Callable[[str], list[str]], timeout_s: float) -> None:
         self.refusal: ForbiddenAddress | None = None
+        self.garbled: StreamError | None = None
         self._url = url
         self._addresses = addresses
         self._timeout_s = timeout_s
@@ -117,7 +126,10 @@ class RtspForward:
             peer = server.getpeername()[0]
             answers = Answers(self._redirected, lambda named: self._source(named, peer))
             # A connection whose video comes over UDP is silent for long; FFmpeg closes it when it is done.
-            relay(client, server, None, answers.rewritten)
+            try:
+                relay(client, server, None, answers.rewritten)
+            except NoRtsp:
+                self.garbled = self.garbled or errors.garbled(self._url)
 
     def _redirected(self, location: str) -> str:
         """Where to send FFmpeg for a redirect to ``location``; OSError where it may not be followed."""
@@ -149,8 +161,15 @@ class RtspForward:
         return str(address)
 
 
+class NoRtsp(OSError):
+    """What came is no RTSP: a server of another kind, or one connection's bytes that were spoiled on the way."""
+
+
 class Answers:
     """What a server sends, in pieces as they come, written anew; used for one connection.
+
+    FFmpeg looks for the next packet where garbage came, and often finds none any more, so that it reads on without a
+    picture. So whatever begins neither as a packet nor as a message is refused at its first bytes.
 
     Args:
         redirected: what replaces the ``Location`` of a redirect; raises OSError where there is none.
@@ -161,9 +180,10 @@ class Answers:
         self._redirected = redirected
         self._source = source
         self._data = bytearray()
+        self._channels: set[int] = set()
 
     def rewritten(self, data: bytes) -> bytes:
-        """What to pass on of all that has come; OSError where it is no RTSP."""
+        """What to pass on of all that has come; `NoRtsp` where it is none, another OSError where it must not pass."""
         self._data += data
         passed = bytearray()
         while piece := self._frame() or self._message():
@@ -180,16 +200,22 @@ class Answers:
         if self._data[:1] != b"$" or len(self._data) < 4:
             return b""
         length = 4 + int.from_bytes(self._data[2:4], "big")
+        # FFmpeg skips a packet of either fault alone, which careless servers do send.
+        unknown = self._data[1] not in self._channels and length > 4
+        if unknown and len(self._data) > 4 and self._data[4] >> 6 != RTP_VERSION:
+            raise NoRtsp("a packet of an unknown channel that is no RTP")
         return self._taken(length) if len(self._data) >= length else b""
 
     def _message(self) -> bytes:
         del self._data[: len(self._data) - len(self._data.lstrip(b"\r\n"))]
         if not self._data or self._data[:1] == b"$":
             return b""
+        if _BEGINNING.fullmatch(self._data.partition(b"\n")[0].rstrip(b"\r")) is None:
+            raise NoRtsp("no RTSP")
         end = re.search(rb"\r?\n\r?\n", self._data)
         if end is None:
             if len(self._data) > MAX_HEAD_BYTES:
-                raise OSError("no RTSP")
+                raise NoRtsp("no RTSP")
             return b""
         first, *lines = bytes(self._data[: end.start()]).replace(b"\r", b"").split(b"\n")
         fields = [(name.strip(), value.strip()) for name, colon, value in (line.partition(b":") for line in lines)]
@@ -203,7 +229,7 @@ class Answers:
     def _head(self, first: bytes, fields: list[tuple[bytes, bytes]], length: int) -> bytes:
         status = _STATUS.fullmatch(first)
         if status is None and _REQUEST.fullmatch(first) is None:
-            raise OSError("no RTSP")
+            raise NoRtsp("no RTSP")
         lines = [first]
         for name, value in fields:
             match name.lower():
@@ -224,6 +250,8 @@ class Answers:
         profile, *parameters = [part.strip() for part in value.partition(",")[0].split(";")]
         named = {name.lower(): (equals, given) for name, equals, given in (text.partition("=") for text in parameters)}
         kept = [name + "".join(named[name]) for name in _KEPT_PARAMETERS if name in named]
+        channels = [int(text) for text in named.get("interleaved", ("", ""))[1].split("-") if text.isdigit()]
+        self._channels |= set(channels)
         if profile.upper() in _UDP:
             if "multicast" in named:
                 raise OSError("multicast was not asked for")
@@ -238,5 +266,5 @@ def _length(fields: list[tuple[bytes, bytes]]) -> int:
     if not lengths:
         return 0
     if len(lengths) > 1 or not (text := lengths.pop()).isdigit() or int(text) > MAX_BODY_BYTES:
-        raise OSError("no RTSP")
+        raise NoRtsp("no RTSP")
     return int(text)

@@ -28,6 +28,9 @@ from deployments.streams.spec import SourceInfo, SourceSpec
 MAX_UNDECODABLE = 100
 """Packets in a row that can't be decoded until the source counts as broken: four seconds at 25 fps."""
 
+NOT_STEADY = ("file", "http", "https")
+"""Schemes of files, and of playlists, which bring several seconds of video at once and then nothing for as long."""
+
 
 def open_source(
     spec: SourceSpec,
@@ -44,7 +47,7 @@ def open_source(
     Args:
         timeline: the stream's, over all its connections.
         open_timeout_s: until the connection stands, the look-up of the name included.
-        read_timeout_s: until the first picture, and later from one picture to the next.
+        read_timeout_s: until the first picture, and later from one picture to the next; see also `rhythm`.
         on_opening: gets the source before the wait for it begins, to be interrupted by another thread.
         nvdec: the stream's place on the GPU; None decodes in software, whatever the spec says.
 
@@ -89,7 +92,7 @@ class AvSource:
         self._nvdec = nvdec
         self._is_file = spec.url.lower().startswith("file:")
         self._undecodable_in_a_row = 0
-        self._watchdog = Watchdog(self._read_timeout_s, time.monotonic())
+        self._watchdog = self._watch()
         self._decode_s = 0.0
         self._opened: Opened | None = None
         self._key_seen = False
@@ -114,7 +117,7 @@ class AvSource:
             raise message if isinstance(message, Exception) else errors.ended(self._spec.url)
         self._begin(message)
         self.audio = message.audio_template
-        self._watchdog = Watchdog(self._read_timeout_s, time.monotonic())
+        self._watchdog = self._watch()
         while not self._first:
             packet = self._next()
             if packet is None:
@@ -166,6 +169,10 @@ class AvSource:
     ) -> None:
         self.close()
 
+    def _watch(self) -> Watchdog:
+        live = self._spec.url.partition(":")[0].lower() not in NOT_STEADY
+        return Watchdog(self._read_timeout_s, time.monotonic(), live=live)
+
     def _late(self, otherwise: StreamError) -> StreamError:
         return errors.ended(self._spec.url) if self._reader.stopped.is_set() else otherwise
 
@@ -179,14 +186,14 @@ class AvSource:
 
     def _pictureless(self) -> StreamError:
         """Why there was no picture in time."""
-        return errors.no_picture(self._spec.url) if self._watchdog.packets else errors.stalled(self._spec.url)
+        return errors.stalled(self._spec.url) if self._watchdog.silent else errors.no_picture(self._spec.url)
 
     def _next(self) -> Packet | None:
         """The next packet; None when interrupted, or when a picture is overdue."""
-        while time.monotonic() < self._watchdog.picture_by:
-            message = self._reader.get(self._watchdog.picture_by)
-            if (refusal := self._connection.refusal) is not None:
-                raise refusal
+        while time.monotonic() < (due := self._watchdog.due):
+            message = self._reader.get(due)
+            if (ending := self._connection.refusal or self._connection.garbled) is not None:
+                raise ending
             if isinstance(message, Opened):
                 self._begin(message)
             elif isinstance(message, Exception):
@@ -196,7 +203,7 @@ class AvSource:
         return None
 
     def _decode(self, packet: Packet) -> list[av.VideoFrame]:
-        self._watchdog.packet()
+        self._watchdog.packet(time.monotonic())
         if not self._key_seen and packet.size and not packet.is_keyframe:
             return []  # its references were sent before this connection
         self._key_seen = True

@@ -6,6 +6,8 @@ pictures that all bear one time, which players and outputs show as a single one.
 
 from __future__ import annotations
 
+from deployments.streams.media.rhythm import Rhythm
+
 MOVES_S = 0.001
 """A picture must be this much later than the one before it, on average: a quarter of what 240 frames a second have.
 The time of a slow source may lag behind the clock as far as it likes: MJPEG over HTTP counts its pictures as 25 a
@@ -17,11 +19,14 @@ class Watchdog:
 
     Args:
         limit_s: how long pictures may stay away, or their time stand still.
+        live: the source sends as it goes, and may not be silent for longer than its `Rhythm` says.
     """
 
-    def __init__(self, limit_s: float, now: float) -> None:
+    def __init__(self, limit_s: float, now: float, *, live: bool) -> None:
         self._limit_s = limit_s
         self._picture_by = now + limit_s
+        self._waiting_since = now
+        self._rhythm = Rhythm(limit_s, now) if live else None
         self._packets = 0
         self._last_s: float | None = None
         self._since = now
@@ -29,18 +34,23 @@ class Watchdog:
         self._moved_s = 0.0
 
     @property
-    def picture_by(self) -> float:
-        """When the next picture has to be there."""
-        return self._picture_by
+    def due(self) -> float:
+        """When the next packet, or the next picture, has to be there."""
+        if self._rhythm is None:
+            return self._picture_by
+        return min(self._picture_by, self._waiting_since + self._rhythm.patience_s)
 
     @property
-    def packets(self) -> int:
-        """Packets of video since the last picture: 0 tells a silent source from one whose packets hold none."""
-        return self._packets
+    def silent(self) -> bool:
+        """Of a source that is late: whether it sends nothing, or packets without a picture."""
+        return not self._packets or self.due < self._picture_by
 
-    def packet(self) -> None:
+    def packet(self, now: float) -> None:
         """A packet of video came."""
         self._packets += 1
+        if self._rhythm is not None:
+            self._rhythm.packet(now, now - self._waiting_since)
+        self._waiting_since = now
 
     def picture(self, at_s: float | None, now: float) -> bool:
         """Take a picture and its presentation time in seconds, None where the source gives none.
@@ -63,4 +73,4 @@ class Watchdog:
 
     def handed_on(self, now: float) -> None:
         """The reader comes back for more: the time that it took is none that the source needed."""
-        self._picture_by = now + self._limit_s
+        self._picture_by, self._waiting_since = now + self._limit_s, now

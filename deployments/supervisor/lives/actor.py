@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ class Life:
         foreign: it doesn't understand our calls, so it is of another release.
         heard_at: when it last answered, seconds on the loop's clock.
         vouched: the stamp of the newest report for which it can be told that nobody had succeeded it then.
+        node: where it was asked to start.
     """
 
     actor: ActorHandle[Any]
@@ -68,6 +69,7 @@ class Life:
     heard_at: float = 0.0
     vouched: float | None = None
     poll: asyncio.Task[None] | None = None
+    node: str | None = None
 
     @property
     def stopping(self) -> bool:
@@ -75,14 +77,14 @@ class Life:
         return self.ending is not None
 
     @property
-    def node(self) -> str | None:
-        """Where it runs; None where that isn't known."""
-        return self.report.status.node if self.report is not None else None
-
-    @property
     def key(self) -> str:
         """Which actor it is."""
         return key_of(self.actor)
+
+    @property
+    def at(self) -> str | None:
+        """The node where it is, or is expected."""
+        return self.report.status.node if self.report is not None else self.node
 
     @property
     def next_sequence(self) -> int:
@@ -125,6 +127,11 @@ class Lives:
         """All of a stream, the newest last; mostly one."""
         return sorted(self._by_stream.get(stream_id, ()), key=lambda life: (life.alive, life.epoch))
 
+    def haunt(self, leased: Iterable[str]) -> None:
+        """Of these streams a life has begun; nobody here knows of its end, unless one publishes now."""
+        publishing = {life.stream_id for life in self if life.report is not None and life.report.publishes}
+        self.haunted.update(set(leased) - publishing)
+
     def add(self, life: Life) -> None:
         """Take in an actor."""
         self._lives[life.key] = life
@@ -139,8 +146,13 @@ class Lives:
         if not self._by_stream[life.stream_id]:
             del self._by_stream[life.stream_id]
 
-    def observed(self, impatient: set[str]) -> list[Observed]:
-        """For `reconcile`; ``impatient``: streams that take no place on a GPU any more that no node has room for."""
+    def observed(self, impatient: set[str], to_leave: Collection[str] = ()) -> list[Observed]:
+        """For `reconcile`.
+
+        Args:
+            impatient: streams that take no place on a GPU any more that no node has room for.
+            to_leave: nodes whose streams have to move.
+        """
         return [
             Observed(
                 actor=life.key,
@@ -154,6 +166,7 @@ class Lives:
                 grant=life.grant,
                 patient=life.stream_id not in impatient,
                 current=_is_current(life),
+                leaving=life.at in to_leave,
             )
             for life in self._lives.values()
         ]

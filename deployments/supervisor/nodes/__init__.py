@@ -1,1 +1,1 @@
-"""Which nodes are lost, sooner than Ray says so."""
+"""The nodes of the cluster, as the supervisor sees them."""

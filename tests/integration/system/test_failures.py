@@ -228,7 +228,7 @@ policy = UrlPolicy(media_root=Path("/tmp"), output_root=Path("/tmp"), allow_priv
 spec = StreamSpec(id="orphan", source=SourceSpec(url="testsrc://"))
 create = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING)
 actor = create.remote(0, spec, 1, policy, 1, 0, NOTHING, (), Tenancy())
-print(ray.get(actor.report.remote(0)).status.state)
+print(ray.get(actor.report.remote(0, 0)).status.state)
 """
 
 

@@ -45,26 +45,37 @@ def test_fewer_at_most_than_at_least_are_refused() -> None:
 
 
 def choices(names: list[str], **asked: str) -> list[list[str]]:
-    """Names of the replicas that the router would try, for a request with these arguments."""
-    replicas: list[Any] = [SimpleNamespace(replica_id=SimpleNamespace(unique_id=name)) for name in names]
+    """Names of the replicas that the router would try; those in capitals are on its own node."""
+    replicas: list[Any] = [
+        SimpleNamespace(replica_id=SimpleNamespace(unique_id=name), node_id="here" if name.isupper() else "there")
+        for name in names
+    ]
     request: Any = SimpleNamespace(kwargs=asked)
-    router: Any = None
+    router: Any = SimpleNamespace(_self_node_id="here")
     groups = asyncio.run(AttachRouter.choose_replicas(router, replicas, request))
     return [[replica.replica_id.unique_id for replica in group] for group in groups]
 
 
 def test_an_attachment_goes_to_the_replica_that_it_names_or_else_to_any() -> None:
-    named, rest = choices(["a", "b", "c"], to="b")
-    assert named == ["b"]
+    named, beside, rest = choices(["a", "b", "c"], to="b")
+    assert (named, beside) == (["b"], [])
     assert len(set(rest)) == 2
 
 
 @pytest.mark.parametrize("asked", [{}, {"to": ""}, {"to": "gone"}])
 def test_other_requests_have_the_choice_of_two(asked: dict[str, str]) -> None:
-    named, rest = choices(["a", "b", "c"], **asked)
-    assert named == []
+    named, beside, rest = choices(["a", "b", "c"], **asked)
+    assert (named, beside) == ([], [])
     assert len(set(rest)) == 2
-    assert choices(["a"], **asked) == [[], ["a"]]
+    assert choices(["a"], **asked) == [[], [], ["a"]]
+
+
+def test_an_attachment_stays_on_its_node_where_it_can_and_an_image_goes_anywhere() -> None:
+    named, beside, rest = choices(["A", "b", "C", "D"], to="gone")
+    assert named == []
+    assert len(beside) == len(rest) == 2
+    assert set(beside) <= {"A", "C", "D"}
+    assert choices(["A", "b"])[1] == []
 
 
 def test_a_step_of_the_wall_clock_delays_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:

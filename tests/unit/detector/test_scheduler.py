@@ -219,7 +219,8 @@ def test_under_overload_rates_shrink_by_priority_and_evenly_inside_one(
             scheduler.offer(frame)
         released = scheduler.release(tick, room).frames
         assert len(released) == min(room, len(priorities))
-        assert all(born[id(frame)] == tick for frame in released)  # the newest one of each: waiting adds up to nothing
+        # The newest of each, or the one before it, which had a place while lower priorities waited: never older.
+        assert all(tick - born[id(frame)] <= 1 for frame in released)
         served.update(str(frame.stream) for frame in released)
     left = room
     for priority in sorted(set(priorities), reverse=True):

@@ -6,7 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from deployments.errors import ForbiddenPackage, PackageRefused, RaysightError, SwapInProgress
+from deployments.errors import ForbiddenPackage, NoCapacity, PackageRefused, RaysightError, SwapInProgress
+from deployments.supervisor.admission import Room
+from deployments.supervisor.demand import Costs, Kind
+from deployments.supervisor.entrance import Survey
+from deployments.supervisor.placement import NodeRoom
 from engines.types import Thresholds
 from serve_app.api.ports import NodeLoad
 from tests.support.api_ports import Picture
@@ -104,6 +108,41 @@ def test_capacity_before_the_speed_is_known(api: Api) -> None:
     answer = api.call("GET", "/v1/capacity?add=1").json()
     assert (answer["engine_fps"], answer["fits"], answer["free"], answer["add_fits"]) == (None, None, None, None)
     assert answer["nodes"][1]["free"] == 0
+
+
+def test_capacity_counts_cpus_and_places_too(api: Api) -> None:
+    software = Kind("software", "nothing")
+    rooms = (
+        NodeRoom("node-a", 2.0, 1.0, {"CPU": 1.0, "nvdec": 3.0}),
+        NodeRoom("node-c", 1.0, 0.0, {"CPU": 1.0}),
+    )
+    api.streams.room = Survey(
+        Room({"default": 360.0}, {"default": 50.0}, rooms),
+        Costs.of([("node-a", software, 0.01)]),
+        {"CPU": 0.03},
+        waiting=2,
+        admission="pending",
+    )
+    answer = api.call("GET", "/v1/capacity?fps=30&add=6").json()
+    assert [(node["node"], node["free"], node["holds"]) for node in answer["nodes"]] == [
+        ("node-a", 6, 2),
+        ("node-b", 3, None),
+        ("node-c", 0, 3),
+    ]
+    assert (answer["free"], answer["limit"], answer["add_fits"]) == (5, "cpu", False)
+    assert (answer["cpu_ms_per_frame"], answer["cpu_measured"]) == (10.0, True)
+    assert (answer["waiting"], answer["admission"], answer["nodes"][0]["places"]) == (2, "pending", {"nvdec": 3})
+
+    answer = api.call("GET", "/v1/capacity?fps=5&add=3&hwaccel=cuda").json()
+    assert (answer["free"], answer["limit"], answer["add_fits"], answer["cpu_measured"]) == (3, "nvdec", True, False)
+    answer = api.call("GET", "/v1/capacity?fps=100").json()
+    assert (answer["free"], answer["limit"]) == (0, "cpu")
+    assert api.call("GET", "/v1/capacity?fps=0.5").json()["limit"] == "actors"
+
+
+def test_a_stream_without_room_is_refused(api: Api) -> None:
+    api.streams.failure = NoCapacity("the engine manages 33 frames a second and 30 are spoken for: lower max_fps")
+    problem(api.put("gate"), 409, "no_capacity")
 
 
 def test_health(api: Api) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,23 +35,38 @@ def test_a_healthy_minute_forgives_all_failures(seed: int, failures: int, now: f
     assert backoff.next_delay() == 0.5
 
 
-@given(st.integers(2, 30), st.floats(0, 1e9), st.floats(0, 59))
-def test_a_shorter_while_forgives_nothing(failures: int, now: float, lived: float) -> None:
+@given(st.integers(1, 30), st.floats(0, 1e6), st.lists(st.floats(0, 60), max_size=5))
+def test_health_shrinks_the_wait_as_it_lasts_however_often_it_is_told(
+    failures: int, now: float, told: list[float]
+) -> None:
     backoff = Backoff(jitter=0.0)
-    steps = [backoff.next_delay() for _ in range(failures)]
-    backoff.healthy(now)
-    backoff.healthy(now + lived)
-    assert backoff.next_delay() == min(30.0, steps[-1] * 2)
-
-
-def test_health_does_not_add_up_over_failures() -> None:
-    backoff = Backoff(jitter=0.0)
-    backoff.next_delay()
-    for start in (0.0, 100.0):
-        backoff.healthy(start)
-        backoff.healthy(start + 40)
+    for _ in range(failures):
         backoff.next_delay()
-    assert backoff.next_delay() == 4.0
+    step = min(30.0, 0.5 * 1.5**failures)
+    for lived in [0.0, *sorted(told)]:
+        backoff.healthy(now + lived)
+    lived = max(told, default=0.0)
+    assert backoff.next_delay() == pytest.approx(max(0.5, step * 60 ** (-lived / 60)), rel=1e-4)
+
+
+def test_a_connection_that_breaks_at_once_keeps_the_waits_growing() -> None:
+    backoff = Backoff(jitter=0.0)
+    steps = []
+    for start in range(0, 100, 10):
+        backoff.healthy(start)
+        backoff.healthy(start + 1.0)
+        steps.append(backoff.next_delay())
+    assert steps == sorted(steps)
+    assert steps[-1] > 8 * steps[0]
+
+
+@given(seeds, st.floats(1, 25))
+def test_what_was_away_is_tried_again_within_half_of_that_while_and_a_second(seed: int, away_s: float) -> None:
+    backoff = Backoff(rng=random.Random(seed))
+    tried_s = 0.0
+    while tried_s < away_s:
+        tried_s += backoff.next_delay()
+    assert tried_s - away_s <= away_s * 1.0 + 1.0
 
 
 def test_different_streams_do_not_come_back_in_step() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.supervisor.nodes.silence import GAP_S, LOST_S, SUSPECT_S, Silence
+from deployments.supervisor.heartbeat.silence import GAP_S, LOST_S, SUSPECT_S, Silence
 
 NODES = ("near", "far")
 STEP_S = 0.5

@@ -1,0 +1,1 @@
+"""Which nodes are lost, sooner than Ray says so."""
