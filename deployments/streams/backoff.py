@@ -10,7 +10,8 @@ class Backoff:
 
     The nth delay lies in ``[(1 - jitter) * step, step]`` with ``step = min(cap_s, initial_s * factor ** n)``: jitter
     only shortens, so that ``cap_s`` is a bound, and spreads the streams of one server that went away. What was away for
-    a while is thus tried again within ``factor - 1`` of that while.
+    a while is thus tried again within about ``factor - 1`` of that while, and where chance makes all tries but the last
+    early, within that while and ``initial_s``.
 
     A connection that breaks at once keeps the delays growing. One that works shrinks the step again, at a rate that
     leads from ``cap_s`` to ``initial_s`` in ``healthy_after_s``.

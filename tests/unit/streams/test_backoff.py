@@ -61,12 +61,12 @@ def test_a_connection_that_breaks_at_once_keeps_the_waits_growing() -> None:
 
 
 @given(seeds, st.floats(1, 25))
-def test_what_was_away_is_tried_again_within_half_of_that_while_and_a_second(seed: int, away_s: float) -> None:
+def test_what_was_away_is_tried_again_within_as_long_and_half_a_second(seed: int, away_s: float) -> None:
     backoff = Backoff(rng=random.Random(seed))
     tried_s = 0.0
     while tried_s < away_s:
         tried_s += backoff.next_delay()
-    assert tried_s - away_s <= away_s * 1.0 + 1.0
+    assert tried_s - away_s <= away_s + 0.5 + 1e-9
 
 
 def test_different_streams_do_not_come_back_in_step() -> None:
