@@ -60,6 +60,7 @@ def test_the_demo_ends_by_itself_and_says_what_it_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_ctrl_c_stops_everything_and_forgets_nothing_that_the_user_registered(tmp_path: Path) -> None:
     demo = start_demo(STATE=str(tmp_path))
     assert demo.stdout is not None

@@ -13,6 +13,8 @@ from benchmarks import live
 from tests.integration.system.test_main_job import online
 from tests.support.cluster import Raysight
 
+pytestmark = pytest.mark.long
+
 VIEWERS_EACH = 25
 ROOT = Path(__file__).resolve().parents[3]
 WATCHERS = [sys.executable, "-m", "tests.support.watchers"]
@@ -51,7 +53,6 @@ def p99_of_listing(raysight: Raysight) -> float:
     return sorted(latencies)[int(len(latencies) * 0.99)]
 
 
-@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_two_live_streams_stay_near_the_engines_time_and_do_not_lag() -> None:
     result = live.measure(streams=2, seconds=60, max_fps=None, video=True)

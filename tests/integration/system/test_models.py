@@ -21,6 +21,8 @@ from tests.integration.system.test_main_job import assert_ledgers
 from tests.support.cluster import Raysight, attached, run_raysight, wait_until
 from tests.unit.engines.packages import bright_model, manifest, write
 
+pytestmark = pytest.mark.long
+
 FPS = 8
 CAMERAS = ("cam-0", "cam-1", "cam-2", "cam-3")
 LARGER = {"width": 96, "height": 64}
@@ -97,7 +99,6 @@ def models(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Itera
         yield system
 
 
-@pytest.mark.long
 def test_each_stream_gets_the_model_that_it_names(models: Models) -> None:
     models.play()
     listed = {model["name"]: model for model in models.raysight.api.get("/v1/models").json()["items"]}
@@ -197,7 +198,6 @@ def _frames(frames: NDArray[np.uint8]) -> dict[str, Any]:
     return {"name": "frames", "datatype": "UINT8", "shape": list(frames.shape), "parameters": size}
 
 
-@pytest.mark.long
 def test_a_replica_that_starts_later_runs_what_was_swapped_to(models: Models) -> None:
     models.play()
     assert models.swap("new").status_code == 200
@@ -211,7 +211,6 @@ def test_a_replica_that_starts_later_runs_what_was_swapped_to(models: Models) ->
     assert models.model()["package"] == str(models.root / "new")
 
 
-@pytest.mark.long
 def test_a_redeployment_with_another_package_wins_and_one_without_changes_nothing(models: Models) -> None:
     models.play()
     assert models.swap("new").status_code == 200
@@ -225,7 +224,6 @@ def test_a_redeployment_with_another_package_wins_and_one_without_changes_nothin
         wait_until(lambda camera=camera: models.labels(camera) == {"large-a", "large-b"}, 20)  # type: ignore[misc]
 
 
-@pytest.mark.long
 def test_a_stream_whose_model_goes_away_says_so_and_its_video_goes_on(models: Models) -> None:
     source = {"url": "file:street.mp4", "loop": True}
     models.raysight.put("people", {"source": source, "detect": detect(model="street")})

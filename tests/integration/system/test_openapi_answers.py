@@ -9,5 +9,6 @@ from tests.support.openapi import ask
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_answer_is_a_documented_one(raysight: Raysight) -> None:
     ask(raysight.api, 8)

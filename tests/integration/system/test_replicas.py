@@ -18,6 +18,8 @@ import pytest
 from tests.integration.system.test_main_job import assert_ledgers, online
 from tests.support.cluster import Raysight, attached, run_raysight, wait_until
 
+pytestmark = pytest.mark.long
+
 FPS = 10
 """The API keeps 512 events of a stream: 50 s, within which a test must ask for what happened."""
 
@@ -119,7 +121,6 @@ def test_a_killed_replica_of_two_is_hardly_missed_and_its_successor_gets_its_sha
     pair.assert_blind_for(less_than_s=1.0)
 
 
-@pytest.mark.long
 def test_a_redeploy_and_a_drain_are_not_noticed(pair: Pair) -> None:
     pair.play(replicas=2)
     before = {replica.pid for replica in pair.raysight.replicas()}
@@ -134,7 +135,6 @@ def test_a_redeploy_and_a_drain_are_not_noticed(pair: Pair) -> None:
     pair.assert_blind_for(less_than_s=1.0)
 
 
-@pytest.mark.long
 def test_a_killed_broker_takes_no_attachment_along_and_the_next_one_attaches(pair: Pair) -> None:
     pair.play(replicas=2)
     brokers = pair.raysight.processes("ray::AttachBroker")
@@ -150,7 +150,6 @@ def test_a_killed_broker_takes_no_attachment_along_and_the_next_one_attaches(pai
     wait_until(lambda: pair.spread() == [2, 2])
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_serve_starts_a_replica_for_more_streams_than_one_should_have_and_they_spread(pair: Pair) -> None:
     pair.play(replicas=1)
@@ -192,7 +191,6 @@ def until_another_runs(raysight: Raysight, gone: psutil.Process) -> float:
     return time.monotonic()
 
 
-@pytest.mark.long
 def test_a_replica_whose_engine_hangs_ends_itself(pair: Pair) -> None:
     pair.play(replicas=1)
     (stuck,) = pair.raysight.replicas()
