@@ -35,6 +35,7 @@ from deployments.errors import (
     RaysightError,
     SpecConflict,
     StoreAway,
+    StoreDown,
     StreamError,
     StreamErrorCode,
     StreamExists,
@@ -113,6 +114,7 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
     StoreAway: Kind(503, "store_unavailable", "Nothing can be changed now"),
+    StoreDown: Kind(503, "store_unavailable", "Nothing can be changed now"),
     SupervisorUnavailable: Kind(503, "supervisor_unavailable", "Streams can't be changed or listed now"),
 }
 """Status and code of each error that the ports raise; `StreamError` has its own, see `source_kind`."""
