@@ -37,12 +37,25 @@ def policy(tmp_path: Path) -> UrlPolicy:
 
 
 @contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A listener on loopback that ``serve`` accepts from, on a thread, until it is closed; its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+@contextmanager
 def server(answer: Callable[[bytes], bytes]) -> Iterator[tuple[int, list[bytes]]]:
     """Answers each request on loopback; its port, and what it was sent."""
     heard: list[bytes] = []
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve(listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
@@ -52,14 +65,8 @@ def server(answer: Callable[[bytes], bytes]) -> Iterator[tuple[int, list[bytes]]
                         heard.append(request)
                         connection.sendall(answer(request))
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1], heard
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
+    with listening(serve) as port:
+        yield port, heard
 
 
 def redirect(location: str) -> Callable[[bytes], bytes]:
@@ -230,9 +237,8 @@ def tls_server(folder: Path) -> Iterator[tuple[int, list[str | None]]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     context.sni_callback = lambda _, name, __: names.append(name)
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
+    def serve(listener: socket.socket) -> None:
         while True:
             try:
                 connection, _ = listener.accept()
@@ -241,14 +247,8 @@ def tls_server(folder: Path) -> Iterator[tuple[int, list[str | None]]]:
             with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
                 secured.recv(4096)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1], names
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
+    with listening(serve) as port:
+        yield port, names
 
 
 @pytest.mark.parametrize("scheme", ["rtsps", "rtmps", "https"])
