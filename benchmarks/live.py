@@ -27,6 +27,7 @@ import numpy as np
 import yaml
 
 from benchmarks import report
+from deployments.store.opening import sqlite_url
 from serve_app.local import LocalCluster, Ports, free_port
 
 CLIP = "file:pedestrians-768x576-25fps.mp4"
@@ -81,7 +82,8 @@ def whole_system() -> Iterator[LocalCluster]:
         config["applications"][1]["args"]["output_root"] = folder
         path = Path(folder) / "serve_config.yaml"
         path.write_text(yaml.safe_dump(config))
-        with LocalCluster(path, Ports(free_port(), free_port())) as cluster:
+        store = sqlite_url(Path(folder) / "registry.db")  # of its own: streams of an earlier run would come back
+        with LocalCluster(path, Ports(free_port(), free_port()), store=store) as cluster:
             yield cluster
 
 
