@@ -1,0 +1,98 @@
+"""A real Prometheus watches a running system: every query of the dashboard and every alert works on what it finds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve_app.local import free_port
+from tests.support.browser import browsing
+from tests.support.cluster import Raysight, run_raysight, wait_until
+from tests.support.monitoring import DASHBOARD, alerts, panels, queries
+from tests.support.prometheus import Prometheus, prometheus
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+
+PATIENCE_S = 120.0
+"""Ray exports what it counts every 10 s, and a rate takes two of them; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Iterator[Raysight]:
+    """A system with a stream that is well and has an output, a pattern, and one whose camera is not there."""
+    for system in run_raysight(tmp_path_factory.mktemp("raysight"), street_clip):
+        system.put(
+            "street",
+            {
+                "source": {"url": "file:street.mp4", "loop": True},
+                "outputs": [{"url": "file:street.mp4"}],
+                "detect": {"max_fps": 5},
+            },
+        )
+        system.put("pattern", {"source": {"url": "testsrc://?fps=10&size=320x240"}, "detect": {"max_fps": 2}})
+        system.put("away", {"source": {"url": f"rtsp://127.0.0.1:{free_port()}/gone"}})
+        system.wait("street", lambda status: status["frames"]["inferred"] > 0)
+        yield system
+
+
+@pytest.fixture(scope="module")
+def watching(raysight: Raysight, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that finds the system by Ray's own file."""
+    (discovery,) = raysight.cluster.folder.glob("**/prom_metrics_service_discovery.json")
+    with prometheus(tmp_path_factory.mktemp("prometheus"), discovery) as watching:
+        yield watching
+
+
+def test_the_dashboard_and_the_alerts_work_on_live_data(
+    raysight: Raysight, watching: Prometheus, tmp_path: Path
+) -> None:
+    wait_until(lambda: bool(watching.query('ray_raysight_frames_total{stream="pattern"}')), PATIENCE_S)
+    actor = next(process for process in raysight.processes("ray::StreamActor") if process.is_running())
+    actor.kill()  # which is counted
+
+    # The dashboard -------------------------------------------------------------------------------------------------
+    missing = dict.fromkeys(expression for _, expression, _ in queries())
+    assert len(missing) > 20
+
+    def all_have_data() -> bool:
+        for expression in list(missing):
+            if watching.query(expression):
+                del missing[expression]
+        return not missing
+
+    try:
+        wait_until(all_have_data, PATIENCE_S)
+    finally:
+        assert not missing, f"no data: {list(missing)}"
+
+    # The alerts ----------------------------------------------------------------------------------------------------
+    for alert in alerts():
+        watching.query(alert["expr"])
+    wait_until(lambda: all(rule["health"] == "ok" for rule in watching.rules()), PATIENCE_S)
+    found = {rule["name"]: rule.get("alerts", []) for rule in watching.rules()}
+    assert [alert["labels"]["stream"] for alert in found["RaysightStreamDown"]] == ["away"]
+    assert not found["RaysightStoreUnreachable"]
+    assert not found["RaysightSupervisorAway"]
+
+    # And a look at it ----------------------------------------------------------------------------------------------
+    page = Path(__file__).parents[1] / "support" / "dashboard.html"
+    with browsing() as browser:
+        browser.open(page.as_uri())
+        browser.until("typeof draw === 'function'")
+        empty = browser.run(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
+        height = browser.run("document.body.scrollHeight")
+        picture = Path(os.environ.get("RAYSIGHT_TEST_PICTURES", tmp_path)) / "dashboard.png"
+        picture.write_bytes(browser.picture(1600, height + 16))
+    assert empty == []
+    assert len(panels()) > 15
+
+
+def test_a_stream_that_is_deleted_is_soon_no_longer_reported(raysight: Raysight, watching: Prometheus) -> None:
+    online = 'ray_raysight_stream_online{stream="away"}'
+    wait_until(lambda: bool(watching.query(online)), PATIENCE_S)
+    assert raysight.api.delete("/v1/streams/away").status_code == 204
+    wait_until(lambda: not watching.query(online), PATIENCE_S)
