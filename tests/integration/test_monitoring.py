@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from serve_app.local import free_port
 from tests.support.browser import browsing
 from tests.support.cluster import Raysight, run_raysight, wait_until
 from tests.support.monitoring import DASHBOARD, alerts, panels, queries
+from tests.support.otlp import Collector, collecting
 from tests.support.prometheus import Prometheus, prometheus
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
@@ -22,9 +24,25 @@ PATIENCE_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Iterator[Raysight]:
+def collector() -> Iterator[Collector]:
+    """Where traces go."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path, collector: Collector) -> Iterator[Raysight]:
     """A system with a stream that is well and has an output, a pattern, and one whose camera is not there."""
-    for system in run_raysight(tmp_path_factory.mktemp("raysight"), street_clip):
+    variables = {"RAY_LOGGING_CONFIG_ENCODING": "JSON", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    api_args = {"streams": {"trace_one_in": 5}}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield from _watched(run_raysight(tmp_path_factory.mktemp("raysight"), street_clip, api_args=api_args))
+
+
+def _watched(systems: Iterator[Raysight]) -> Iterator[Raysight]:
+    for system in systems:
         system.put(
             "street",
             {
@@ -42,7 +60,7 @@ def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -> Ite
 @pytest.fixture(scope="module")
 def watching(raysight: Raysight, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that finds the system by Ray's own file."""
-    (discovery,) = raysight.cluster.folder.glob("**/prom_metrics_service_discovery.json")
+    discovery = raysight.cluster.folder / "session_latest" / "prom_metrics_service_discovery.json"
     with prometheus(tmp_path_factory.mktemp("prometheus"), discovery) as watching:
         yield watching
 
@@ -89,6 +107,26 @@ def test_the_dashboard_and_the_alerts_work_on_live_data(
         picture.write_bytes(browser.picture(1600, height + 16))
     assert empty == []
     assert len(panels()) > 15
+
+
+def test_frames_of_real_actors_are_traced(raysight: Raysight, collector: Collector) -> None:
+    wait_until(lambda: {"infer", "draw", "publish"} <= {span.name for span in collector.spans}, PATIENCE_S)
+    assert {each["raysight.node"] for each in collector.resources} == {raysight.status("street")["node"]}
+
+
+def test_logs_are_json_lines_that_name_their_stream(raysight: Raysight) -> None:
+    node = raysight.status("street")["node"]
+
+    def told() -> list[dict[str, Any]]:
+        files = raysight.cluster.folder.glob("session_latest/logs/worker-*.err")
+        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+        return [json.loads(line) for line in lines if line.startswith('{"asctime"')]
+
+    wait_until(lambda: any(line.get("error_code") == "connection_refused" for line in told()), PATIENCE_S)
+    line = next(line for line in told() if line.get("error_code") == "connection_refused")
+    assert (line["stream"], line["generation"], line["node"]) == ("away", 1, node)
+    assert (line["state"], line["levelname"]) == ("reconnecting", "WARNING")
+    assert {"online"} <= {line.get("state") for line in told() if line.get("stream") == "street"}
 
 
 def test_a_stream_that_is_deleted_is_soon_no_longer_reported(raysight: Raysight, watching: Prometheus) -> None:
