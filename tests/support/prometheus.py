@@ -16,7 +16,8 @@ from serve_app.local import free_port
 from tests.support.cluster import wait_until
 from tests.support.monitoring import rules
 
-SCRAPE_S = 2
+SCRAPE_S = 5
+"""Also how long a scrape may take: one that takes longer makes all series vanish until the next."""
 
 
 class Prometheus:
