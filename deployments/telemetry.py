@@ -1,14 +1,15 @@
 """Every metric: name, unit, tags. The only user of Ray's metrics, which the dashboard and Prometheus read.
 
 Latencies are histograms by stage and node, never by stream: a histogram is a dozen series, and streams are many.
-A stream has counters and gauges only. Prometheus sees each name with the prefix ``ray_``.
+A stream has counters and gauges only. Prometheus sees each name with the prefix ``ray_``. Ray forgets a gauge that is
+not set again for some 20 s, and with it streams that are gone.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter as PlainCounter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -19,6 +20,7 @@ from deployments.streams.spec import FrameCounts, Percentiles, StreamState, Stre
 if TYPE_CHECKING:  # streams count too, and would load the engines with it
     from deployments.detector.service import Outcome
     from deployments.link.stats import LinkStats
+    from deployments.supervisor.watch import ModelRoom
 
 LATENCY_BUCKETS_MS = [1.0, 2.0, 5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0]
 BATCH_BUCKETS = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]
@@ -59,6 +61,9 @@ class DetectorTelemetry:
             "raysight_link_attachments", "Streams attached to this replica, by what carries frames.", tag_keys=("over",)
         )
         self._waiting = Gauge("raysight_waiting_frames", "Frames that wait for their turn at the engine.")
+        self._stuck = Gauge(
+            "raysight_engine_stuck_seconds", "How long frames have been waiting while no batch came to its end."
+        )
         self._ended = _Totals(
             "raysight_link_frames_total", "Frames that streams sent by what became of them.", ("outcome",)
         )
@@ -77,11 +82,12 @@ class DetectorTelemetry:
             self._batch_size.observe(replies[0].batch_size)
             self._infer.observe(replies[0].infer_s * 1e3)
 
-    def report(self, link: LinkStats, waiting: int) -> None:
+    def report(self, link: LinkStats, waiting: int, stuck_s: float) -> None:
         """Bring gauges and counters up to what the link counts; ``waiting``: frames of all callers."""
         self._attached.set(link.shared, {"over": "memory"})
         self._attached.set(link.attached - link.shared, {"over": "tcp"})
         self._waiting.set(waiting)
+        self._stuck.set(stuck_s)
         dropped = {f"dropped_{reason}": count for reason, count in link.dropped.items()}
         for outcome, count in {"replied": link.replies, **dropped}.items():
             self._ended.bring_up_to(count, {"outcome": outcome})
@@ -102,6 +108,9 @@ class StreamTelemetry:
         self._frames = _Totals(
             "raysight_frames_total", "Frames of a stream by what became of them.", ("stream", "outcome")
         )
+        self._errors = _Totals(
+            "raysight_stream_errors_total", "Errors of a stream's source and outputs.", ("stream", "code")
+        )
         self._percentile = Gauge(
             "raysight_stream_latency_milliseconds",
             "Latency from decoded to detections out over the newest frames.",
@@ -114,10 +123,12 @@ class StreamTelemetry:
         """Observe one stage of one frame."""
         self._latency.observe(seconds * 1e3, {"stage": stage, "node": self._node})
 
-    def report(self, status: StreamStatus) -> None:
-        """Bring counters and gauges up to ``status``."""
+    def report(self, status: StreamStatus, errors: Mapping[str, int]) -> None:
+        """Bring counters and gauges up to ``status``, and to the errors of this life by code."""
         for outcome, count in frame_outcomes(status.frames).items():
             self._frames.bring_up_to(count, {"stream": self._stream, "outcome": outcome})
+        for code, count in errors.items():
+            self._errors.bring_up_to(count, {"stream": self._stream, "code": code})
         whole = status.latency_ms.get("whole", Percentiles())
         for quantile, value in (("0.5", whole.p50), ("0.99", whole.p99)):
             if value is not None:
@@ -125,15 +136,53 @@ class StreamTelemetry:
 
 
 class SupervisorTelemetry:
-    """What the supervisor counts."""
+    """What the supervisor tells of the whole; safe to call from any thread."""
 
     def __init__(self) -> None:
         self._streams = Gauge("raysight_streams", "Streams by state.", tag_keys=("state",))
+        self._online = Gauge(
+            "raysight_stream_online", "1 where a stream that should run is online, else 0.", tag_keys=("stream",)
+        )
+        self._deaths = Counter(
+            "raysight_stream_deaths_total", "Actors of a stream that ended unasked.", tag_keys=("stream",)
+        )
+        self._store = Gauge("raysight_store_reachable", "1 while the store answers, else 0.")
+        self._waiting = Gauge("raysight_streams_waiting", "Streams that wait for room.")
+        self._capable = Gauge(
+            "raysight_engine_fps", "Frames a second that all replicas were measured to manage.", tag_keys=("model",)
+        )
+        self._asked = Gauge(
+            "raysight_engine_asked_fps", "Frames a second that running streams ask of a model.", tag_keys=("model",)
+        )
+        self._room = Gauge(
+            "raysight_room_streams", "Further streams of 25 frames a second that fit.", tag_keys=("model",)
+        )
 
-    def streams(self, by_state: Mapping[StreamState, int]) -> None:
-        """Report how many streams are in each state."""
+    def streams(self, by_state: Mapping[StreamState, int], online: Mapping[str, bool]) -> None:
+        """Report how many streams are in each state, and which of those that should run are online."""
         for state in StreamState:
             self._streams.set(by_state.get(state, 0), {"state": state.value})
+        for stream_id, is_online in online.items():
+            self._online.set(is_online, {"stream": stream_id})
+
+    def died(self, stream_id: str) -> None:
+        """Count an actor that ended unasked."""
+        self._deaths.inc(1, {"stream": stream_id})
+
+    def store(self, reachable: bool) -> None:
+        """Report whether the store answers."""
+        self._store.set(reachable)
+
+    def room(self, rooms: Iterable[ModelRoom], waiting: int) -> None:
+        """Report what the models manage and what is asked of them, and how many streams wait for room."""
+        self._waiting.set(waiting)
+        for room in rooms:
+            tags = {"model": room.model}
+            self._asked.set(room.asked_fps, tags)
+            if room.engine_fps is not None:
+                self._capable.set(room.engine_fps, tags)
+            if room.further is not None:
+                self._room.set(room.further, tags)
 
 
 def frame_outcomes(frames: FrameCounts) -> dict[str, int]:

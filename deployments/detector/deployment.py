@@ -40,6 +40,7 @@ from deployments.detector.serving import Release, Serving, proven
 from deployments.errors import DetectorUnavailable
 from deployments.link.grant import Grant
 from deployments.link.stats import LinkStats, together
+from deployments.logs import configure_logging
 from deployments.models.actor import ModelFollower, wanted_version
 from deployments.models.exchange import ModelExchange
 from deployments.models.versions import Refusal, Report, Version
@@ -67,6 +68,7 @@ class Detector:
         context = serve.get_replica_context()
         self._config, self._replica, self._model = config, context.replica_tag, _model(context.app_name)
         self._node = ray.get_runtime_context().get_node_id()
+        configure_logging({"node": self._node, "model": self._model, "replica": self._replica})
         self._settings = DetectorSettings()
         self._telemetry = DetectorTelemetry()
         self._draining = False
@@ -237,7 +239,8 @@ class Detector:
     def _count(self) -> None:
         servings = (self._serving, *self._retiring)
         stats = [*self._retired, *(serving.stats() for serving in servings)]
-        self._telemetry.report(together(stats), sum(serving.waiting for serving in servings))
+        stuck_s = max(serving.stuck_s(time.monotonic()) for serving in servings)
+        self._telemetry.report(together(stats), sum(serving.waiting for serving in servings), stuck_s)
 
 
 def _model(application: str) -> str:

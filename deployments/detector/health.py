@@ -18,6 +18,21 @@ Part = TypeVar("Part")
 logger = logging.getLogger(__name__)
 
 
+class Standstill:
+    """How long frames have been waiting while no batch came to its end; told now and then, by one thread."""
+
+    def __init__(self) -> None:
+        self._free_at = 0.0
+        self._since: float | None = None
+
+    def seconds(self, now: float, waiting: int, free_at: float) -> float:
+        """Of the time between looks at which frames waited and the engine's last end was the same; 0 where it moves."""
+        if not waiting or free_at != self._free_at or self._since is None:
+            self._free_at, self._since = free_at, now if waiting else None
+            return 0.0
+        return now - self._since
+
+
 class EngineHealth:
     """Told by each of the engine's threads of its own batches; asked from any."""
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deployments.detector.batching import Batcher, WaitingFrame
+from deployments.detector.health import Standstill
 from deployments.detector.port import DetectReply, DetectRequest
 from deployments.detector.scheduler import Scheduler
 from deployments.detector.service import DetectorService, Outcome
@@ -62,6 +63,7 @@ class Serving:
         self._infer = infer
         self._batcher: Batcher | None = None
         self._ended: dict[str, asyncio.Event] = {}
+        self._standstill = Standstill()
         self.link = LinkServer(
             service.info,
             host=host,
@@ -80,6 +82,10 @@ class Serving:
     def waiting(self) -> int:
         """Frames that wait for their turn."""
         return 0 if self._batcher is None else self._batcher.waiting
+
+    def stuck_s(self, now: float) -> float:
+        """How long frames have waited while no batch ended, by the looks that one thread takes with this."""
+        return self._standstill.seconds(now, self.waiting, self.service.free_at)
 
     def stats(self) -> LinkStats:
         """What its link counted so far."""

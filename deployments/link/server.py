@@ -308,7 +308,8 @@ class LinkServer:
             self._counts["junk"] += 1
             attachment = self._attachments.by_peer.get(peer)
         if attachment is not None:
-            logger.warning("stream %s is detached: %s", attachment.stream, error)
+            what = "stream %s is detached: %s"
+            logger.warning(what, attachment.stream, error, extra={"stream": attachment.stream})
             self._detach(attachment.lease, ByeReason.REFUSED)
         else:
             self._send(peer, messages.Bye(ByeReason.REFUSED))

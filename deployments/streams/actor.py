@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deployments.code import code_version
 from deployments.detector.attaching.actor import BrokeredAttachment
 from deployments.link.attacher import Attacher
-from deployments.logs import configure_logging
+from deployments.logs import Context, configure_logging
 from deployments.names import NAMESPACE
 from deployments.streams.cpu import CpuMeter, CpuUse
 from deployments.streams.events import EventBatch
@@ -32,6 +32,7 @@ from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import StreamSpec, StreamStatus
 from deployments.streams.tenure import Tenancy, Tenure
 from deployments.telemetry import StreamTelemetry
+from deployments.tracing import open_tracer
 
 REPORT_PERIOD_S = 2.0
 """How often counters reach Ray's metrics, which are exported every 10 s."""
@@ -94,18 +95,21 @@ class StreamActor:
         grant: Grant,
         notes: tuple[str, ...],
         tenancy: Tenancy,
+        trace_one_in: int | None,
     ) -> None:
-        configure_logging(spec.id)
+        node = ray.get_runtime_context().get_node_id()
+        self._logs: Context = {"stream": spec.id, "node": node, "generation": generation}
+        configure_logging(self._logs)
         code_version()  # now: the sources may change while this process runs the ones it has loaded
         if notes:
             logger.info("%s", "; ".join(notes))
         self._fence = Fence(supervisor_epoch)
         self._grant = grant
         device = device_of(spec.id, os.listdir("/dev"), os.environ.get("CUDA_VISIBLE_DEVICES"))
-        node = ray.get_runtime_context().get_node_id()
         self._telemetry = StreamTelemetry(spec.id, node)
         self._model = spec.detect.model
         self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to, self._model))
+        self._tracer = open_tracer(spec.id, node, trace_one_in, os.environ)
         self._runner = StreamRunner(
             spec,
             generation,
@@ -115,6 +119,7 @@ class StreamActor:
             first_sequence=first_sequence,
             node=node,
             observe=self._telemetry.latency,
+            tracer=self._tracer,
             held=tenancy.held,
         )
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._runner.hold)
@@ -131,6 +136,7 @@ class StreamActor:
         """Follow a changed spec."""
         self._fence.admit(supervisor_epoch)
         self._runner.apply(spec, generation)
+        self._logs["generation"] = self._runner.generation
         model = self._runner.spec.detect.model
         if model != self._model:
             self._model = model
@@ -167,6 +173,8 @@ class StreamActor:
         self._tenure.stop()
         self._runner.stop(STOP_TIMEOUT_S)
         self._detector.close()
+        if self._tracer is not None:
+            self._tracer.close()
         return self._runner.status()
 
     @ray.method(concurrency_group="viewers")
@@ -186,7 +194,7 @@ class StreamActor:
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):
             status = self._runner.status()
-            self._telemetry.report(status)
+            self._telemetry.report(status, self._runner.history.errors)
             self._cpu.sample(time.monotonic(), time.process_time(), status.frames.decoded)
 
 

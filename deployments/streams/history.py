@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,10 +44,13 @@ class StreamHistory:
         self._entries: OrderedDict[int, HistoryEntry] = OrderedDict()
         self._changed: dict[int, int] = {}
         self._changes = 0
+        self._errors: Counter[str] = Counter()
 
     def add(self, state: StreamState, error: LastError | None, output: str | None = None) -> None:
         """Take note that the stream is in ``state`` now, for ``error`` where there is one, or has an output with it."""
         with self._lock:
+            if error is not None:
+                self._errors[error.code] += 1
             now = time.time()
             again = None if error is None else self._told(state, error, output)
             if again is not None:
@@ -72,6 +75,12 @@ class StreamHistory:
             if (entry.output, before.code, before.message) == (output, error.code, error.message):
                 return entry
         return None
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Errors of this life by code, each time that one came."""
+        with self._lock:
+            return dict(self._errors)
 
     def since(self, change: int) -> tuple[int, tuple[HistoryEntry, ...]]:
         """Entries that are new, or came again, after so many changes, and how many there are by now."""

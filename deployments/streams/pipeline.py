@@ -33,6 +33,7 @@ from deployments.streams.ports import Publisher, Source, VideoItem
 from deployments.streams.slate import Slate
 from deployments.streams.spec import StreamSpec
 from deployments.streams.stats import RateMeter, StageTimes
+from deployments.tracing import Branch, FrameTracer
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds, UInt8Array
 
@@ -76,6 +77,7 @@ class _Sent:
     reply: PendingReply
     letterbox: Letterbox
     engine: EngineInfo
+    at: float
 
 
 class Pipeline:
@@ -88,6 +90,7 @@ class Pipeline:
         *,
         first_sequence: int,
         observe: Callable[[str, float], None],
+        tracer: FrameTracer | None = None,
     ) -> None:
         self.spec = spec
         self.ledger = Ledger()
@@ -101,6 +104,7 @@ class Pipeline:
         self.next_sequence = first_sequence
         self._detector = detector
         self._observe = observe
+        self._tracer = tracer
         self._annotator = Annotator(())  # for the video branch: one thread each
         self._engine: EngineInfo | None = None
         self._class_names: tuple[str, ...] = ()
@@ -160,9 +164,12 @@ class Pipeline:
         self.next_sequence += 1
         self.ledger.decoded()
         self.rates["decoded"].tick(frame.decoded_at)
-        self._time("decode", item.decode_s)
+        if self._tracer is not None:
+            self._tracer.begin(frame, item.decode_s)
+        self._time("decode", frame, frame.decoded_at - item.decode_s, frame.decoded_at)
         if not self._cap.admit(float(frame.pts * frame.time_base), self.spec.detect.max_fps):
             self.ledger.dropped(DropReason.MAX_FPS)
+            self._ended(frame, "detection", f"dropped_{DropReason.MAX_FPS}")
         else:
             if self._engine is not None:
                 self._boxes.expect(frame.sequence)
@@ -173,6 +180,7 @@ class Pipeline:
         if unpublished is not None:
             self._boxes.forget(unpublished.sequence)
             self.ledger.video_dropped()
+            self._ended(unpublished, "video", "dropped")
 
     def _why_unsent(self) -> DropReason:
         return DropReason.NO_DETECTOR if self._engine is None else DropReason.SUPERSEDED
@@ -180,6 +188,7 @@ class Pipeline:
     def _drop(self, frame: Frame, reason: DropReason) -> None:
         self.ledger.dropped(reason)
         self._boxes.settle(frame.sequence, None)
+        self._ended(frame, "detection", f"dropped_{reason}")
 
     # Stages 2 and 3: letterbox and send ----------------------------------------------------------------------
 
@@ -232,7 +241,7 @@ class Pipeline:
 
     def _send(self, frame: Frame, engine: EngineInfo) -> _Sent | None:
         started = time.monotonic()
-        self._time("slot", started - frame.decoded_at)
+        self._time("slot", frame, frame.decoded_at, started)
         spec, picture = self.spec, frame.picture
         if started - frame.decoded_at > STALE_AFTER_S and not spec.source.unpaced:
             self._drop(frame, DropReason.STALE)
@@ -243,12 +252,12 @@ class Pipeline:
         inner = picture.to_array(letterbox.inner_width, letterbox.inner_height, engine.colour)
         image = letterbox.place(inner, self._place(engine))
         sent_at = time.monotonic()
-        self._time("letterbox", sent_at - started)
+        self._time("letterbox", frame, started, sent_at)
         budget_s = UNPACED_BUDGET_S if spec.source.unpaced else frame.decoded_at + STALE_AFTER_S - sent_at
         thresholds = Thresholds(spec.detect.confidence, spec.detect.iou)
         rows = letterbox.top, letterbox.inner_height
         request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s), rows)
-        return _Sent(frame, self._detector.submit(request), letterbox, engine)
+        return _Sent(frame, self._detector.submit(request), letterbox, engine, sent_at)
 
     def _place(self, engine: EngineInfo) -> UInt8Array | None:
         place = self._detector.place()
@@ -295,14 +304,16 @@ class Pipeline:
         detections = Detections(sent.letterbox.undo(found.xyxy), found.confidence, found.class_id)
         now = time.monotonic()
         event = detection_event(self.spec.id, frame, detections, names, now - frame.decoded_at)
-        self._time("wait", reply.wait_s)
-        self._time("infer", reply.infer_s)
-        self._time("whole", now - frame.decoded_at)
+        began = sent.at + reply.wait_s  # the way there and back is not known apart: it is what is left at the end
+        self._time("wait", frame, sent.at, began)
+        self._time("infer", frame, began, began + reply.infer_s)
+        self._time("whole", frame, frame.decoded_at, now)
         self.rates["inferred"].tick(now)
         self._newest_inferred = frame.sequence
         self._boxes.settle(frame.sequence, detections if names == self._class_names else None)
         self.ledger.inferred(len(detections))
         self.events.append(frame.sequence, event)
+        self._ended(frame, "detection", "inferred")
 
     # Stages 6 to 8: draw, encode, publish ---------------------------------------------------------------------
 
@@ -317,9 +328,11 @@ class Pipeline:
             except Exception:
                 logger.exception("a frame could not be published")
                 self.ledger.video_dropped()
+                self._ended(frame, "video", "dropped")
             else:
                 self.ledger.published()
                 self.rates["published"].tick(time.monotonic())
+                self._ended(frame, "video", "published")
 
     def _show_slate(self) -> None:
         """No frame has come for a while: say so on the outputs that want it."""
@@ -348,14 +361,21 @@ class Pipeline:
         if annotate:
             annotated = self._canvas = frame.picture.writable(self._canvas)
             self._annotator.draw(annotated.planes(), detections)
-            self._time("draw", time.monotonic() - started)
+            self._time("draw", frame, started, time.monotonic())
         started = time.monotonic()
-        publisher.write(frame.pts, frame.picture, annotated)
-        self._time("encode", time.monotonic() - started)
+        on_sent = self._tracer.publishing(frame) if self._tracer is not None else None
+        publisher.write(frame.pts, frame.picture, annotated, on_sent)
+        self._time("encode", frame, started, time.monotonic())
 
-    def _time(self, stage: str, seconds: float) -> None:
-        self.times.add(stage, seconds)
-        self._observe(stage, seconds)
+    def _time(self, stage: str, frame: Frame, started: float, ended: float) -> None:
+        self.times.add(stage, ended - started)
+        self._observe(stage, ended - started)
+        if self._tracer is not None:
+            self._tracer.stage(frame, stage, started, ended)
+
+    def _ended(self, frame: Frame, branch: Branch, outcome: str) -> None:
+        if self._tracer is not None:
+            self._tracer.ended(frame, branch, outcome)
 
 
 def _of_classes(detections: Detections, wanted: tuple[str, ...] | None, names: tuple[str, ...]) -> Detections:

@@ -48,7 +48,13 @@ class Publisher(Protocol):
     @property
     def wants_slate(self) -> bool: ...
 
-    def write(self, pts: int, plain: Picture | None, annotated: Picture | None) -> None: ...
+    def write(
+        self,
+        pts: int,
+        plain: Picture | None,
+        annotated: Picture | None,
+        on_sent: Callable[[float], None] | None = None,
+    ) -> None: ...
 
     def write_slate(self, pts: int, picture: Picture) -> None: ...
 

@@ -28,6 +28,7 @@ from deployments.streams.spec import (
     StreamStatus,
 )
 from deployments.streams.urls import redact
+from deployments.tracing import FrameTracer
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,11 @@ class StreamRunner:
         first_sequence: int,
         node: str,
         observe: Callable[[str, float], None],
+        tracer: FrameTracer | None = None,
         backoff: Callable[[], Backoff] = Backoff,
         held: str | None = None,
     ) -> None:
-        self.pipeline = Pipeline(spec, detector, first_sequence=first_sequence, observe=observe)
+        self.pipeline = Pipeline(spec, detector, first_sequence=first_sequence, observe=observe, tracer=tracer)
         self._media = media
         self._epoch = epoch
         self._node = node
@@ -89,6 +91,12 @@ class StreamRunner:
         """The spec that is followed now."""
         with self._lock:
             return self._spec
+
+    @property
+    def generation(self) -> int:
+        """Of that spec."""
+        with self._lock:
+            return self._generation
 
     def apply(self, spec: StreamSpec, generation: int) -> None:
         """Follow ``spec``; the source is reconnected only where its own part changed."""
@@ -272,6 +280,9 @@ class StreamRunner:
             if changed:
                 self._state, self._since = state, time.time()
             self.history.add(state, error)
+        said: dict[str, str] = {"state": state} if error is None else {"state": state, "error_code": error.code}
+        why = "" if error is None else f": {error.message}"
+        logger.log(logging.INFO if error is None else logging.WARNING, "%s%s", state, why, extra=said)
 
     # The publisher --------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -22,6 +21,7 @@ from deployments.errors import (
     StreamNotFound,
     SupervisorUnavailable,
 )
+from deployments.logs import configure_logging
 from deployments.models.actor import declared_models
 from deployments.models.desk import ModelDesk
 from deployments.models.versions import ModelState, Order, Version
@@ -44,7 +44,7 @@ from deployments.supervisor.past import Past
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
 from deployments.supervisor.registry import Entry
 from deployments.supervisor.room import shortage
-from deployments.telemetry import SupervisorTelemetry
+from deployments.supervisor.watch import Watch
 
 PERIOD_S = 0.5
 """How old a shown status may be, and how soon a dead actor is noticed."""
@@ -63,6 +63,7 @@ class Supervisor:
 
     def __init__(self, config: SupervisorConfig, policy: UrlPolicy, store: str) -> None:
         code_version()  # now: the sources may change while this process runs the ones it has loaded
+        configure_logging({"node": ray.get_runtime_context().get_node_id()})
         self._config = config
         self._policy = policy
         self._store = store
@@ -74,7 +75,7 @@ class Supervisor:
         self._entrance = Entrance()
         self._endings: set[asyncio.Task[None]] = set()
         self._nodes = Nodes()
-        self._telemetry = SupervisorTelemetry()
+        self._watch = Watch(self._book, self._view)
         self._adopted = asyncio.Event()
         self._trouble: StoreAway | None = None
         self._draining = False
@@ -240,6 +241,7 @@ class Supervisor:
         ray.get_runtime_context().current_actor.end.remote(self._book.epoch)
 
     async def _pass(self) -> None:
+        self._watch.poll(self._survey, [state.name for state in self._models.states()])
         if not self._adopted.is_set():
             await self._adopt()
             self._adopted.set()
@@ -251,7 +253,6 @@ class Supervisor:
                 self._past.healthy(life.stream_id, asyncio.get_running_loop().time())
                 self._entrance.hear(life.report.spec, life.report.status, life.grant, life.report.cpu)
         self._nodes.poll()
-        self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._book))
         if not self._draining:
             await self._reconcile()
         await self._book.settle()
@@ -304,7 +305,8 @@ class Supervisor:
                     self._past.unplaced.add(self._lives[actor].stream_id)
                 self._end_soon(self._lives[actor])
             case Stop(actor):
-                logger.warning("an actor of stream %s is ended: nobody wants it", self._lives[actor].stream_id)
+                named = self._lives[actor].stream_id
+                logger.warning("an actor of stream %s is ended: nobody wants it", named, extra={"stream": named})
                 self._end_soon(self._lives[actor])
             case Reap(actor):
                 await self._reap(self._lives[actor])
@@ -334,9 +336,8 @@ class Supervisor:
         numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
         spec, generation = kept.entry.spec, kept.entry.generation
         try:
-            actor = create.remote(
-                self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes, tenancy
-            )
+            how = planned.grant, planned.notes, tenancy, self._config.trace_one_in
+            actor = create.remote(self._book.epoch, spec, generation, self._policy, *numbers, *how)
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
@@ -350,6 +351,7 @@ class Supervisor:
         self._past.ended(life.stream_id, life.next_sequence)
         if await self._heartbeat.lives_on(life.at):
             self._past.died(life.stream_id, asyncio.get_running_loop().time())
+            self._watch.died(life.stream_id)
         else:  # it was no fault of the stream: the next one need not wait
             self._lives.haunted.add(life.stream_id)
 

@@ -102,7 +102,8 @@ class StreamBook:
             try:
                 self._kept[stream_id] = unpack(record.value)
             except ValueError as error:
-                logger.error("stream %s can't be read from the store, register it again: %s", stream_id, error)
+                what = "stream %s can't be read from the store, register it again: %s"
+                logger.error(what, stream_id, error, extra={"stream": stream_id})
 
     @property
     def epoch(self) -> int:
@@ -230,6 +231,10 @@ class StreamBook:
                     await self._write(kept)
                 else:
                     await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._reign.guard)
+
+    async def probe(self) -> None:
+        """Read something. Raises StoreAway."""
+        await asyncio.to_thread(self._store.get, SUPERVISOR, EPOCH)
 
     def close(self) -> None:
         """Let go of the store."""

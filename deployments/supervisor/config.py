@@ -31,6 +31,13 @@ class SupervisorConfig(BaseModel):
         "same, and rates shrink; pending lets it wait until there is; refuse answers 409.",
     )
 
+    trace_one_in: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trace one frame in so many with OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT names a "
+        "collector that takes HTTP; null: none.",
+    )
+
     @property
     def resources(self) -> dict[str, float]:
         """By Ray's names."""

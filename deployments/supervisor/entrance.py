@@ -176,7 +176,7 @@ class Entrance:
         at = before.at if before is not None and before.code == code else time.time()
         self.waiting[stream_id] = LastError(code=code, message=why, at=at, retryable=True)
         if before is None or before.code != code:
-            logger.warning("stream %s waits: %s", stream_id, why)
+            logger.warning("stream %s waits: %s", stream_id, why, extra={"stream": stream_id, "error_code": code})
 
     def let_in(self, stream_id: str) -> None:
         """It waits no more."""

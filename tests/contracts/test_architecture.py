@@ -35,6 +35,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pycuda": ("engines/trt/**",),
     "cuda": ("engines/trt/**",),
     "faster_coco_eval": ("engines/evaluation/coco.py",),
+    "opentelemetry": ("deployments/tracing.py",),
     "redis": ("deployments/store/redis.py",),
     "sqlite3": ("deployments/store/sqlite.py",),
     "onnxruntime": ("engines/onnx.py", "engines/onnx_cuda.py", "engines/package.py", "engines/building/trial.py"),

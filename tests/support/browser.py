@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,16 @@ class Browser:
         if "error" in told or "exceptionDetails" in told["result"]:
             raise ScriptError(str(told))
         return told["result"]["result"].get("value")
+
+    def picture(self, width: int, height: int) -> bytes:
+        """A PNG of the page in a window of that size."""
+        self._runner.run(
+            self._ask(
+                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            )
+        )
+        told = self._runner.run(self._ask("Page.captureScreenshot", format="png"))
+        return base64.b64decode(told["result"]["data"])
 
     def until(self, script: str, timeout_s: float = 30.0) -> None:
         """Return once the expression holds; a page that is just loading has none yet."""

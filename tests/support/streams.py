@@ -109,12 +109,14 @@ class RecordingPublisher:
     def pts(self) -> list[int]:
         return [pts for pts, *_ in self.written]
 
-    def write(self, pts: int, plain: Any, annotated: Any) -> None:
+    def write(self, pts: int, plain: Any, annotated: Any, on_sent: Any = None) -> None:
         assert self.held.wait(20)
         if pts in self.broken:
             raise RuntimeError("this picture can't be encoded")
         self.written_after_close += self.closed.is_set()
         self.written.append((pts, time.monotonic(), plain, annotated))
+        if on_sent is not None:
+            on_sent(time.monotonic())
 
     @property
     def wants_slate(self) -> bool:

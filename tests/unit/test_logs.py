@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
@@ -20,7 +22,7 @@ def _as_before() -> Iterator[None]:
 
 
 def test_a_line_names_its_stream_and_hides_secrets_also_in_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("gate")
+    configure_logging({"stream": "gate"}, {})
     try:
         raise OSError("rtsp://user:s3cret@camera/1 is gone")
     except OSError:
@@ -32,8 +34,8 @@ def test_a_line_names_its_stream_and_hides_secrets_also_in_a_traceback(capsys: p
 
 
 def test_configuring_twice_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("gate")
-    configure_logging("gate")
+    configure_logging({"stream": "gate"}, {})
+    configure_logging({"stream": "gate"}, {})
     logging.getLogger("deployments.streams").warning("hello")
     assert capsys.readouterr().err.count("hello") == 1
 
@@ -55,4 +57,38 @@ def test_one_failure_hides_no_other() -> None:
     assert once.filter(record(7, 0.0))
     assert once.filter(record(8, 0.1))
     assert not once.filter(record(7, 0.2))
-    assert "stream=gate" in RedactingFormatter("gate").format(record(7, 0.0))
+    assert "stream=gate" in RedactingFormatter({"stream": "gate"}).format(record(7, 0.0))
+
+
+def test_json_lines_name_stream_node_generation_and_error(capsys: pytest.CaptureFixture[str]) -> None:
+    context: dict[str, str | int] = {"stream": "gate", "node": "n1", "generation": 3}
+    configure_logging(context, {"RAY_LOGGING_CONFIG_ENCODING": "JSON"})
+    log = logging.getLogger("deployments.streams")
+    log.info("online", extra={"state": "online"})
+    context["generation"] = 4
+    try:
+        raise OSError("rtsp://user:s3cret@camera/1\nis gone")
+    except OSError:
+        log.exception("no luck with %s", "rtsp://cam/1?token=s3cret", extra={"error_code": "timeout"})
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["stream"], first["node"], first["generation"], first["state"]) == ("gate", "n1", 3, "online")
+    assert (first["levelname"], first["message"], first["name"]) == ("INFO", "online", "deployments.streams")
+    assert datetime.fromisoformat(first["asctime"]).tzinfo is not None
+    assert "error_code" not in first
+    assert (second["generation"], second["error_code"]) == (4, "timeout")
+    assert second["message"] == "no luck with rtsp://cam/1?token=***"
+    assert "OSError: rtsp://***@camera/1\nis gone" in second["exc_text"]
+
+
+def test_lines_are_text_unless_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging({"node": "n1"}, {"RAY_LOGGING_CONFIG_ENCODING": "TEXT"})
+    logging.getLogger("deployments.supervisor").warning("hello")
+    assert capsys.readouterr().err == "WARNING deployments.supervisor: hello\n"
+
+
+def test_each_state_is_logged_though_one_line_of_code_tells_of_all() -> None:
+    once = RepeatFilter(REPEAT_PERIOD_S)
+    lines = [record(7, at / 10) for at in range(4)]
+    for line, state in zip(lines, ("connecting", "online", "connecting", "reconnecting"), strict=True):
+        line.state = state
+    assert [bool(once.filter(line)) for line in lines] == [True, True, False, True]

@@ -131,6 +131,8 @@ class Output:
             packet: EncodedPacket | None = first
             while packet is not None and (packet.audio or packet.template is first.template):
                 sink.send(packet)
+                if packet.on_sent is not None:
+                    packet.on_sent()
                 self._note(sink, sent=True)
                 packet = self._next(sink)
             sink.finish(max(0.1, self._close_by - time.monotonic()) if self._queue.closed else _DRAIN_S)
@@ -194,7 +196,7 @@ class Output:
             self._unconfirmed = 0
             self._status = self._status.model_copy(update={"state": state, "last_error": last})
         self._on_error(last)
-        _log.warning("Output %s is %s: %s", self.spec.url, state, last.message)
+        _log.warning("Output %s is %s: %s", self.spec.url, state, last.message, extra={"error_code": last.code})
         if not last.retryable:
             self._queue.rest(0.0)
             self._queue.close()

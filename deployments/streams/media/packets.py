@@ -25,6 +25,7 @@ class EncodedPacket:
         template: PyAV stream with the parameters that a container needs; the same object for all packets of one
             encoder, so that a change of it is a change of the video.
         audio: whether it is sound rather than video.
+        on_sent: called by each output that has sent it, on that one's thread; None where nobody asks.
     """
 
     data: bytes
@@ -35,6 +36,7 @@ class EncodedPacket:
     key_frame: bool
     template: Any = field(repr=False)
     audio: bool = False
+    on_sent: Callable[[], None] | None = field(default=None, repr=False)
 
 
 class PacketQueue:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
@@ -105,18 +107,25 @@ class Publisher:
         """Whether any output shows a slate while the source is away."""
         return any(output.spec.slate and not output.failed for output in self._outputs)
 
-    def write(self, pts: int, plain: Picture | None, annotated: Picture | None) -> None:
+    def write(
+        self,
+        pts: int,
+        plain: Picture | None,
+        annotated: Picture | None,
+        on_sent: Callable[[float], None] | None = None,
+    ) -> None:
         """Encode and send one frame; takes as long as encoding does, whatever the outputs do.
 
         An output whose own kind of picture is None gets the other one: a frame without boxes is better than none.
-        Frames whose ``pts`` does not grow are left out, as no container takes them.
+        Frames whose ``pts`` does not grow are left out, as no container takes them. Each output calls ``on_sent`` once
+        it has sent the frame, on its own thread, with the monotonic time at which the frame was encoded.
 
         Raises:
             av.FFmpegError: the picture can't be encoded.
         """
         with self._encoding:
             pictures = {wish: (annotated or plain) if wish.annotate else (plain or annotated) for wish in self._groups}
-            self._write(pts, pictures, slate=False)
+            self._write(pts, pictures, slate=False, on_sent=on_sent)
 
     def write_slate(self, pts: int, picture: Picture) -> None:
         """As `write`, to the outputs alone that want a slate. It begins with a key frame, and so does what follows it.
@@ -127,7 +136,14 @@ class Publisher:
         with self._encoding:
             self._write(pts, {wish: picture for wish in self._groups if wish.slate}, slate=True)
 
-    def _write(self, pts: int, pictures: Mapping[_Wish, Picture | None], *, slate: bool) -> None:
+    def _write(
+        self,
+        pts: int,
+        pictures: Mapping[_Wish, Picture | None],
+        *,
+        slate: bool,
+        on_sent: Callable[[float], None] | None = None,
+    ) -> None:
         if self._last_pts is not None and pts <= self._last_pts:
             return
         self._last_pts = pts
@@ -140,7 +156,7 @@ class Publisher:
                 group.shows_slate = slate
                 group.key_wanted.set()
             try:
-                self._encode(wish, group, _of_av(picture), pts)
+                self._encode(wish, group, _of_av(picture), pts, on_sent)
             except ReadError as error:
                 failure = failure or error
                 for output in group.outputs:
@@ -210,7 +226,9 @@ class Publisher:
                     if group.encoder is not None:
                         group.encoder.close()
 
-    def _encode(self, wish: _Wish, group: _Group, picture: AvPicture, pts: int) -> None:
+    def _encode(
+        self, wish: _Wish, group: _Group, picture: AvPicture, pts: int, on_sent: Callable[[float], None] | None
+    ) -> None:
         if group.encoder is not None and not group.encoder.takes(picture):
             group.encoder.close()
             group.encoder = None
@@ -227,6 +245,8 @@ class Publisher:
             group.encoder = self._opened(wish, picture)
             packets = group.encoder.encode(picture, pts)
         for packet in packets:
+            if on_sent is not None:
+                packet = replace(packet, on_sent=partial(on_sent, time.monotonic()))
             for output in group.outputs:
                 output.offer(packet)
 

@@ -229,7 +229,8 @@ class Lives:
             self.fenced = True  # it is another's now
             return
         except (TimeoutError, RayError, *_NOT_UNDERSTOOD):
-            logger.warning("stream %s did not stop within %g s: its actor is killed", life.stream_id, timeout_s)
+            what = "stream %s did not stop within %g s: its actor is killed"
+            logger.warning(what, life.stream_id, timeout_s, extra={"stream": life.stream_id})
             self.haunted.add(life.stream_id)
         ray.kill(life.actor, no_restart=True)
         self.forget(life)

@@ -116,3 +116,12 @@ def test_a_stream_that_is_gone_leaves_nothing() -> None:
     histories.forget("gate")
     histories.forget("gate")
     assert histories.of("gate") == ()
+
+
+def test_errors_are_counted_by_code_also_where_one_comes_again() -> None:
+    history = StreamHistory(1)
+    for code, output in (("timeout", None), ("timeout", None), ("stalled", None), ("timeout", "rtsp://out")):
+        error = LastError(code=code, message="no", at=1.0, retryable=True)
+        history.add(StreamState.RECONNECTING, error, output)
+    history.add(StreamState.ONLINE, None)
+    assert history.errors == {"timeout": 3, "stalled": 1}

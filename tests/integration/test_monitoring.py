@@ -1,0 +1,142 @@
+"""A real Prometheus watches a running system: every query of the dashboard and every alert works on what it finds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.local import free_port
+from tests.support.browser import browsing
+from tests.support.cluster import Raysight, run_raysight, wait_until
+from tests.support.monitoring import DASHBOARD, alerts, panels, queries
+from tests.support.otlp import Collector, collecting
+from tests.support.prometheus import Prometheus, prometheus
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+DETECTOR = {"engine": "fake", "fake": {"width": 320, "height": 320, "fixed_ms": 15.0}}
+
+PATIENCE_S = 180.0
+"""Ray exports what it counts every 10 s, and a rate takes two of them; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """Where traces go."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path, collector: Collector) -> Iterator[Raysight]:
+    """A system with a stream that is well and has an output, a pattern, and one whose camera is not there."""
+    variables = {"RAY_LOGGING_CONFIG_ENCODING": "JSON", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    api_args = {"streams": {"trace_one_in": 5}}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        folder = tmp_path_factory.mktemp("raysight")
+        yield from _watched(run_raysight(folder, street_clip, DETECTOR, api_args=api_args))
+
+
+def _watched(systems: Iterator[Raysight]) -> Iterator[Raysight]:
+    for system in systems:
+        system.put(
+            "street",
+            {
+                "source": {"url": "file:street.mp4", "loop": True},
+                "outputs": [{"url": "file:street.mp4"}],
+                "detect": {"max_fps": 5},
+            },
+        )
+        system.put("pattern", {"source": {"url": "testsrc://?fps=10&size=320x240"}, "detect": {"max_fps": 2}})
+        system.put("away", {"source": {"url": f"rtsp://127.0.0.1:{free_port()}/gone"}})
+        system.wait("street", lambda status: status["frames"]["inferred"] > 0)
+        yield system
+
+
+@pytest.fixture(scope="module")
+def watching(raysight: Raysight, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that finds the system by Ray's own file."""
+    discovery = raysight.cluster.folder / "session_latest" / "prom_metrics_service_discovery.json"
+    with prometheus(tmp_path_factory.mktemp("prometheus"), discovery) as watching:
+        yield watching
+
+
+def test_the_dashboard_and_the_alerts_work_on_live_data(
+    raysight: Raysight, watching: Prometheus, tmp_path: Path
+) -> None:
+    wait_until(lambda: bool(watching.query('ray_raysight_frames_total{stream="pattern"}')), PATIENCE_S)
+    actor = next(process for process in raysight.processes("ray::StreamActor") if process.is_running())
+    actor.kill()  # which is counted
+
+    # The dashboard -------------------------------------------------------------------------------------------------
+    missing = dict.fromkeys(expression for _, expression, _ in queries())
+    assert len(missing) > 20
+
+    def all_have_data() -> bool:
+        for expression in list(missing):
+            if watching.query(expression):
+                del missing[expression]
+        return not missing
+
+    try:
+        wait_until(all_have_data, PATIENCE_S)
+    finally:
+        assert not missing, f"no data: {list(missing)}"
+
+    # The alerts ----------------------------------------------------------------------------------------------------
+    for alert in alerts():
+        watching.query(alert["expr"])
+    wait_until(lambda: all(rule["health"] == "ok" for rule in watching.rules()), PATIENCE_S)
+
+    def streams_down() -> set[str]:
+        found = {rule["name"]: rule.get("alerts", []) for rule in watching.rules()}
+        assert not found["RaysightStoreUnreachable"]
+        return {alert["labels"]["stream"] for alert in found["RaysightStreamDown"]}
+
+    wait_until(lambda: "away" in streams_down(), PATIENCE_S)  # pending at first
+
+    # And a look at it ----------------------------------------------------------------------------------------------
+    page = Path(__file__).parents[1] / "support" / "dashboard.html"
+    with browsing() as browser:
+        browser.open(page.as_uri())
+        browser.until("typeof draw === 'function'")
+        empty = browser.run(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
+        height = browser.run("document.body.scrollHeight")
+        picture = Path(os.environ.get("RAYSIGHT_TEST_PICTURES", tmp_path)) / "dashboard.png"
+        picture.write_bytes(browser.picture(1600, height + 16))
+    assert empty == []
+    assert len(panels()) > 15
+
+
+def test_frames_of_real_actors_are_traced(raysight: Raysight, collector: Collector) -> None:
+    wait_until(lambda: {"infer", "draw", "publish"} <= {span.name for span in collector.spans}, PATIENCE_S)
+    assert {each["raysight.node"] for each in collector.resources} == {raysight.status("street")["node"]}
+
+
+def test_logs_are_json_lines_that_name_their_stream(raysight: Raysight) -> None:
+    node = raysight.status("street")["node"]
+
+    def told() -> list[dict[str, Any]]:
+        files = raysight.cluster.folder.glob("session_latest/logs/worker-*.err")
+        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+        return [json.loads(line) for line in lines if line.startswith('{"asctime"')]
+
+    wait_until(lambda: any(line.get("error_code") == "connection_refused" for line in told()), PATIENCE_S)
+    line = next(line for line in told() if line.get("error_code") == "connection_refused")
+    assert (line["stream"], line["generation"], line["node"]) == ("away", 1, node)
+    assert (line["state"], line["levelname"]) == ("reconnecting", "WARNING")
+    assert {"online"} <= {line.get("state") for line in told() if line.get("stream") == "street"}
+
+
+def test_a_stream_that_is_deleted_is_soon_no_longer_reported(raysight: Raysight, watching: Prometheus) -> None:
+    online = 'ray_raysight_stream_online{stream="away"}'
+    wait_until(lambda: bool(watching.query(online)), PATIENCE_S)
+    assert raysight.api.delete("/v1/streams/away").status_code == 204
+    wait_until(lambda: not watching.query(online), PATIENCE_S)
