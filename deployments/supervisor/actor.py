@@ -41,6 +41,7 @@ from deployments.supervisor.heartbeat.actor import Heartbeat
 from deployments.supervisor.lives.actor import Life, Lives
 from deployments.supervisor.nodes.actor import Nodes
 from deployments.supervisor.past import Past
+from deployments.supervisor.query import Part, PartQuery, part_of
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
 from deployments.supervisor.registry import Entry
 from deployments.supervisor.room import shortage
@@ -125,6 +126,11 @@ class Supervisor:
         await self._adoption()
         return [self._view(entry) for entry in sorted(self._book, key=lambda entry: entry.spec.id)]
 
+    async def part(self, query: PartQuery) -> Part:
+        """Some of them."""
+        await self._adoption()
+        return part_of(self._book, self._view, query)
+
     async def restart(self, stream_id: str) -> StreamView:
         """Reconnect now. Raises StreamNotFound."""
         await self._adoption()
@@ -181,7 +187,7 @@ class Supervisor:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
         await self._adoption()
         await self._check_model(spec)
-        if self._book.kept(spec.id) is None:
+        if self._config.admission == "refuse" and self._book.kept(spec.id) is None:
             self._entrance.require_room(spec, self._survey())
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
@@ -251,7 +257,7 @@ class Supervisor:
                 self._past.healthy(life.stream_id, asyncio.get_running_loop().time())
                 self._entrance.hear(life.report.spec, life.report.status, life.grant, life.report.cpu)
         self._nodes.poll()
-        self._telemetry.streams(Counter(self._view(entry).status.state for entry in self._book))
+        self._telemetry.streams(Counter(self._lives.state_of(entry.spec.id) for entry in self._book))
         if not self._draining:
             await self._reconcile()
         await self._book.settle()
@@ -282,7 +288,7 @@ class Supervisor:
             await self._apply(action)
         if found:  # what needs the store comes last
             self._entrance.open(self._survey(), found, self._budget())
-        for kept in found:
+        for kept in self._entrance.in_turn(found):
             await self._start(kept.entry)
 
     def _survey(self) -> Survey:
@@ -325,12 +331,10 @@ class Supervisor:
             tenancy = await self._book.tenancy(stream_id, haunted=stream_id in self._lives.haunted)
         except StreamNotFound:
             return  # it was deleted meanwhile
-        memory = self._config.stream_memory_mb * 1024**2
+        cpus, memory = self._config.stream_num_cpus, self._config.stream_memory_mb * 1024**2
         need = {**self._config.resources, **planned.grant.resources}
         node = self._entrance.place(entry.spec, planned.grant, need)
-        create = stream_actor_class(
-            stream_id, self._config.stream_num_cpus, memory, planned.grant, node, self._heartbeat.lost
-        )
+        create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._heartbeat.lost)
         numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
         spec, generation = kept.entry.spec, kept.entry.generation
         try:
@@ -340,8 +344,8 @@ class Supervisor:
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
-        now = asyncio.get_running_loop().time()
-        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, now, node=node))
+        started = asyncio.get_running_loop().time()
+        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, started, node=node))
 
     async def _reap(self, life: Life) -> None:
         self._lives.forget(life)
@@ -372,7 +376,7 @@ class Supervisor:
         return self._view(entry)
 
     def _view(self, entry: Entry) -> StreamView:
-        life = next(iter(reversed(self._lives.of(entry.spec.id))), None)
+        life = self._lives.newest(entry.spec.id)
         if life is None or life.report is None:
             waiting = self._entrance.waiting.get(entry.spec.id)
             reason = waiting.message if waiting else self._reason(entry.spec.id, life)
