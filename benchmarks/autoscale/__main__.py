@@ -1,7 +1,7 @@
 """A day with 10 to 10,000 streams, and where the control plane ends: ``python -m benchmarks.autoscale --json PATH``.
 
 First what decisions cost is measured here, by the number of streams and of replicas; then a day is modelled with what
-``python -m benchmarks.autoscale.system`` measured and the speed of a measured engine. A PNG lies beside the JSON.
+``python -m benchmarks.autoscale.control_plane`` measured and the speed of an engine. A PNG lies beside the JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.autoscale import costs, serve_costs
 from benchmarks.autoscale.model import BEAT_S, FRAME_CORES, Costs, Settings, day, simulate, summary
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-SYSTEM = RESULTS / "autoscale-system-2-cores.json"
+SYSTEM = RESULTS / "autoscale-1000-streams-2-cores.json"
 ENGINE = RESULTS / "h100-engine-yolov9-e-fp16.json"
 
 
@@ -33,7 +33,7 @@ def run(most: int, hours: float, system: Mapping[str, Any], engine: Mapping[str,
     growth = {
         name: {"exponent": round(costs.exponent(samples), 2), "no_faster_than_n_log_n": costs.is_n_log_n(samples)}
         for name, values in decisions["cpu_ms"].items()
-        if (samples := [costs.Sample(*pair) for pair in zip(sizes, values, strict=True)][2:])
+        if (samples := [costs.Sample(*pair) for pair in zip(sizes, values, strict=True)][1:])
     }
     return {
         "engine": {"name": engine["name"], "device": engine["device"], "fps": round(measured.engine_fps, 1)},
@@ -43,7 +43,7 @@ def run(most: int, hours: float, system: Mapping[str, Any], engine: Mapping[str,
             "pass_cpu_ms_per_1000": round(measured.pass_s * 1e6, 1),
         },
         "summary": summary(seen, wanted, measured),
-        "growth_above_100_streams": growth,
+        "growth_above_30_streams": growth,
         "decisions": decisions,
         "serve": serve,
         "day": {name: values[:: max(1, len(values) // 480)] for name, values in seen.items()},
@@ -52,9 +52,9 @@ def run(most: int, hours: float, system: Mapping[str, Any], engine: Mapping[str,
 
 def costs_of(system: Mapping[str, Any], engine_fps: float) -> Costs:
     """From a run of the system: what is not spent in passes is spent on reports, with all that belongs to them."""
-    pass_s = system["pass_cpu_ms"]["p50"] / 1e3
+    pass_s = system["pass"]["cpu_ms"]["p50"] / 1e3
     asked = min(system["streams"], system["asked_at_once"]) / BEAT_S
-    report_s = max(0.0, system["cores"]["supervisor"] - pass_s * system["passes_a_second"]) / asked
+    report_s = max(0.0, system["cores"] - pass_s * system["passes_a_second"]) / asked
     return Costs(engine_fps, FRAME_CORES, report_s, pass_s / system["streams"])
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="write the result here, and the plot beside it")
     parser.add_argument("--most", type=int, default=10_000, help="streams at the day's height")
     parser.add_argument("--hours", type=float, default=8.0, help="length of the day")
-    parser.add_argument("--system", type=Path, default=SYSTEM, help="result of benchmarks.autoscale.system")
+    parser.add_argument("--system", type=Path, default=SYSTEM, help="result of benchmarks.autoscale.control_plane")
     parser.add_argument("--engine", type=Path, default=ENGINE, help="result of raysight engine benchmark")
     args = parser.parse_args()
     from benchmarks.autoscale.plot import draw
@@ -71,7 +71,7 @@ def main() -> None:
     result = run(args.most, args.hours, json.loads(args.system.read_text()), json.loads(args.engine.read_text()))
     report.write(args.json, "benchmarks.autoscale", result)
     draw(result, args.json.with_suffix(".png"))
-    print(json.dumps({name: result[name] for name in ("summary", "supervisor", "growth_above_100_streams")}, indent=2))
+    print(json.dumps({name: result[name] for name in ("summary", "supervisor", "growth_above_30_streams")}, indent=2))
 
 
 if __name__ == "__main__":

@@ -229,6 +229,7 @@ class Supervisor:
 
     async def _loop(self) -> None:
         while not self._fenced:
+            began = time.monotonic()
             try:
                 await self._pass()
                 self._trouble = None
@@ -238,6 +239,7 @@ class Supervisor:
                 self._trouble = error
             except Exception:
                 logger.exception("a pass over the streams failed; the next one tries again")
+            await asyncio.sleep(min(PERIOD_S, time.monotonic() - began))  # of many changes, not a pass for each
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), PERIOD_S)
             self._wake.clear()
@@ -335,17 +337,14 @@ class Supervisor:
         need = {**self._config.resources, **planned.grant.resources}
         node = self._entrance.place(entry.spec, planned.grant, need)
         create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._heartbeat.lost)
-        numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
-        spec, generation = kept.entry.spec, kept.entry.generation
+        entry, rest = kept.entry, (kept.epoch, kept.reserved - SEQUENCE_BLOCK, planned.grant, planned.notes, tenancy)
         try:
-            actor = create.remote(
-                self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes, tenancy
-            )
+            actor = create.remote(self._book.epoch, entry.spec, entry.generation, self._policy, *rest)
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
         started = asyncio.get_running_loop().time()
-        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, started, node=node))
+        self._lives.add(Life(actor, stream_id, entry.generation, kept.epoch, planned.grant, started, node=node))
 
     async def _reap(self, life: Life) -> None:
         self._lives.forget(life)
@@ -389,9 +388,8 @@ class Supervisor:
         if self._draining:
             return "the system is being stopped"
         if life is not None:
-            lack = shortage(
-                {**self._config.resources, **life.grant.resources}, (node.free for node in self._nodes.seen)
-            )
+            need = {**self._config.resources, **life.grant.resources}
+            lack = shortage(need, (node.free for node in self._nodes.seen))
             return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
         if self._trouble is not None:
             return f"its actor can't be started: {self._trouble}"
