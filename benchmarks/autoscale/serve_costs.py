@@ -62,6 +62,7 @@ class Controller:
     def __init__(self, replicas: int = 1, utilisation: float = 0.8, most: int = MOST_REPLICAS) -> None:
         self.replicas = self.target = replicas
         self._now = 0.0
+        self._ids = [ReplicaID(str(number), _ID) for number in range(most)]
         self._state: dict[str, Any] = {}
         self._config = AutoscalingConfig(min_replicas=1, max_replicas=most)
         policy: Any = FramesPolicy(utilisation, clock=lambda: self._now)
@@ -70,9 +71,10 @@ class Controller:
     def decide(self, attached_fps: float, engine_fps: float, now: float) -> int:
         """How many replicas there should be, at Unix time ``now``, which Serve takes from its own clock."""
         self._now = now
-        ids = [ReplicaID(str(number), _ID) for number in range(self.replicas)]
+        ids = self._ids[: self.replicas]
         told = {ATTACHED_FPS: attached_fps, ENGINE_FPS: engine_fps, COUNTED: float(self.replicas)}
-        metrics = {name: {each: [TimeStampedValue(now, value)] for each in ids} for name, value in told.items()}
+        series = {name: (TimeStampedValue(now, value),) for name, value in told.items()}
+        metrics: Any = {name: dict.fromkeys(ids, samples) for name, samples in series.items()}
         context = AutoscalingContext(
             deployment_id=_ID,
             deployment_name=_ID.name,
