@@ -40,6 +40,7 @@ from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
+from deployments.supervisor.query import Part, PartQuery
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
@@ -180,6 +181,10 @@ class ClusterStreams:
     async def list(self) -> list[StreamView]:
         views: list[StreamView] = await self.ask("list")
         return views
+
+    async def part(self, query: PartQuery) -> Part:
+        part: Part = await self.ask("part", query)
+        return part
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:
         await self.ask("delete", stream_id, if_generation)

@@ -10,11 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
 
+from deployments.detector.autoscaling import ATTACHED_FPS, COUNTED, ENGINE_FPS, counted_once
 from deployments.detector.fair_share import HEARD_S, FairShare, Load
 from deployments.names import NAMESPACE
 
@@ -29,29 +30,66 @@ ANSWER_S = 2.0
 logger = logging.getLogger(__name__)
 
 
+class Offer(NamedTuple):
+    """What a replica measures of itself.
+
+    Attributes:
+        frames: so far, by lease.
+        streams: whose lease it is.
+        engine_fps: 0 to take no more.
+    """
+
+    frames: Mapping[str, int]
+    streams: Mapping[str, str]
+    engine_fps: float
+
+
+class Heard(NamedTuple):
+    """What a replica hears in return.
+
+    Attributes:
+        peers: the loads of the others of its model, as far as they are fresh.
+        attached_fps: frames a second of all streams of the model, its own included, each counted once.
+        replicas: how many that sums up.
+    """
+
+    peers: dict[str, Load]
+    attached_fps: float
+    replicas: int
+
+
+class _Told(NamedTuple):
+    at: float
+    load: Load
+    rates: Mapping[str, float]
+
+
 class DetectorLoads:
     """What each replica of each model told last, and when."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], tuple[float, Load]] = {}
+        self._told: dict[tuple[str, str], _Told] = {}
 
-    def exchange(self, model: str, replica: str, load: Load) -> dict[str, Load]:
-        """Take one replica's load; returns those of the others of its model, as far as they are fresh."""
+    def exchange(self, model: str, replica: str, load: Load, rates: Mapping[str, float]) -> Heard:
+        """Take one replica's load and its frames a second by stream."""
         now = time.monotonic()
-        self._told[model, replica] = now, load
-        self._told = {name: told for name, told in self._told.items() if now - told[0] < HEARD_S}
-        return {name: told[1] for (of, name), told in self._told.items() if of == model and name != replica}
+        self._told[model, replica] = _Told(now, load, rates)
+        self._told = {name: told for name, told in self._told.items() if now - told.at < HEARD_S}
+        ours = {name: told for (of, name), told in self._told.items() if of == model}
+        peers = {name: told.load for name, told in ours.items() if name != replica}
+        return Heard(peers, counted_once(told.rates for told in ours.values()), len(ours))
 
 
 class LoadExchange:
     """Keeps this replica's `FairShare` up to date, on a thread of its own."""
 
-    def __init__(self, model: str, replica: str, measure: Callable[[], tuple[Mapping[str, int], float]]) -> None:
-        """``measure`` gives the frames so far by lease, and the engine's frames a second, 0 to take no more."""
+    def __init__(self, model: str, replica: str, measure: Callable[[], Offer]) -> None:
         self._model, self._replica, self._measure = model, replica, measure
         self._lock = threading.Lock()
         self._share = FairShare()
         self._loads: Any = None
+        self._engine_fps = 0.0
+        self._heard: tuple[float, Heard] | None = None
         threading.Thread(target=self._run, name="loads", daemon=True).start()
 
     def elsewhere(self, lease: str) -> str | None:
@@ -62,26 +100,38 @@ class LoadExchange:
             logger.info("more than a fair share of the streams are here: one moves to replica %s", to)
         return to
 
+    def stats(self) -> dict[str, float]:
+        """For `autoscaling.FramesPolicy`; without what was not heard lately."""
+        with self._lock:
+            stats, heard = {ENGINE_FPS: self._engine_fps}, self._heard
+        if heard is not None and time.monotonic() - heard[0] < HEARD_S:
+            stats |= {ATTACHED_FPS: heard[1].attached_fps, COUNTED: float(heard[1].replicas)}
+        return stats
+
     def _run(self) -> None:
         pause = threading.Event()
         while not pause.wait(REPORT_S):
-            frames, engine_fps = self._measure()
+            offer = self._measure()
             with self._lock:
-                load = self._share.measure(frames, engine_fps, time.monotonic())
+                self._engine_fps = offer.engine_fps
+                load = self._share.measure(offer.frames, offer.engine_fps, time.monotonic())
+                rates = self._share.by_stream(offer.streams)
             try:
-                peers = self._exchange(load)
+                heard = self._exchange(load, rates)
             except (RayError, ValueError) as error:  # ValueError: it died while it was looked up
                 logger.info("the other replicas' loads are not known for now: %s", error)
                 self._loads = None
                 continue
             with self._lock:
-                self._share.hear(peers, time.monotonic())
+                now = time.monotonic()
+                self._share.hear(heard.peers, now)
+                self._heard = now, heard
 
-    def _exchange(self, load: Load) -> dict[str, Load]:
+    def _exchange(self, load: Load, rates: Mapping[str, float]) -> Heard:
         if self._loads is None:
             remote: Any = ray.remote
             loads = remote(DetectorLoads).options(name=NAME, namespace=NAMESPACE, get_if_exists=True, num_cpus=0)
             self._loads = loads.remote()
-        told = self._loads.exchange.remote(self._model, self._replica, load)
-        peers: dict[str, Load] = ray.get(told, timeout=ANSWER_S)
-        return peers
+        told = self._loads.exchange.remote(self._model, self._replica, load, rates)
+        heard: Heard = ray.get(told, timeout=ANSWER_S)
+        return heard

@@ -56,8 +56,12 @@ class DetectorConfig(BaseModel):
     max_replicas: int | None = Field(
         default=None, ge=1, description="Lets Serve start more than `num_replicas`, up to this many; null: never."
     )
-    streams_per_replica: int = Field(
-        default=16, ge=1, description="Attached streams of a replica above which Serve starts another."
+    target_utilisation: float = Field(
+        default=0.8, gt=0, lt=0.95, description="Part of the engines' measured speed above which another is started."
+    )
+    upscale_delay_s: float = Field(default=30.0, ge=0, description="For how long it must be above that first.")
+    downscale_delay_s: float = Field(
+        default=600.0, ge=0, description="For how long one replica less must have sufficed before it is ended."
     )
     lease_s: float = Field(
         default=LEASE_S,

@@ -1,11 +1,12 @@
 """`Detector`: the Serve deployment that shares one engine among all streams, and how streams attach to it.
 
 Frames don't travel as Serve requests: that path costs ten times the CPU and half of the engine's speed. A stream
-opens one long-lived streaming request, `Detector.attach`, so that Serve's router spreads the streams, its autoscaler
-counts them and its health checks end a sick replica; the frames themselves come over the link. Single images come
-through a handle, `Detector.detect`. Both wait in one scheduler and enter the same batches.
+opens one long-lived streaming request, `Detector.attach`, so that Serve's router spreads the streams and its health
+checks end a sick replica; the frames themselves come over the link. Single images come through a handle,
+`Detector.detect`. Both wait in one scheduler and enter the same batches.
 
-Replicas tell each other their loads, and one with more than its fair share sends a stream on when it renews.
+Replicas tell each other their loads, and one with more than its fair share sends a stream on when it renews. They tell
+Serve too, which starts and ends replicas by that (`deployments.detector.autoscaling`).
 
 Each model is an application of its own, named by `deployments.names.application_of`. While streams run, its package
 can be swapped: each replica follows what the supervisor says (`deployments.models`), and keeps the old engine beside
@@ -19,7 +20,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
@@ -28,10 +29,11 @@ from typing import Any
 import ray
 from pydantic import ValidationError
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
-from deployments.detector.actor import LoadExchange
+from deployments.detector.actor import LoadExchange, Offer
 from deployments.detector.attaching.deployment import AttachRouter
+from deployments.detector.autoscaling import FramesPolicy
 from deployments.detector.batching import MAX_LANES
 from deployments.detector.config import DetectorConfig, DetectorSettings
 from deployments.detector.port import DetectReply, DetectRequest
@@ -101,6 +103,10 @@ class Detector:
             return
         self._settings = self._serving.service.settings = settings
         self._configured = True
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve passes on to `FramesPolicy`."""
+        return {} if self._loads is None else self._loads.stats()
 
     async def info(self) -> EngineInfo:
         """What is loaded."""
@@ -215,8 +221,9 @@ class Detector:
     def _elsewhere(self, lease: str) -> str | None:
         return None if self._loads is None else self._loads.elsewhere(lease)
 
-    def _load(self) -> tuple[Mapping[str, int], float]:
-        return self._serving.link.offered(), 0.0 if self._draining else self._serving.service.engine_fps
+    def _load(self) -> Offer:
+        link, engine_fps = self._serving.link, self._serving.service.engine_fps
+        return Offer(link.offered(), link.streams(), 0.0 if self._draining else engine_fps)
 
     def _watch(self) -> None:
         """End the process when the engine is beyond help: Serve's own health checks would take half a minute."""
@@ -272,11 +279,16 @@ def _is_leaving() -> bool:
 
 
 def _autoscaling(config: DetectorConfig) -> AutoscalingConfig:
-    """Attachments are requests that stay open, so that Serve counts them as ongoing."""
+    policy = AutoscalingPolicy(  # type: ignore[no-untyped-call]
+        policy_function=f"{FramesPolicy.__module__}:{FramesPolicy.__name__}",
+        policy_kwargs={"utilisation": config.target_utilisation},
+    )
     return AutoscalingConfig(
         min_replicas=config.num_replicas,
         max_replicas=config.most_replicas,
-        target_ongoing_requests=config.streams_per_replica,
+        upscale_delay_s=config.upscale_delay_s,
+        downscale_delay_s=config.downscale_delay_s,
+        policy=policy,
     )
 
 

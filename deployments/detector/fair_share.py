@@ -104,6 +104,18 @@ class FairShare:
             self._engine_fps = engine_fps
         return Load(sum(self._staying().values()), self._engine_fps)
 
+    def by_stream(self, streams: Mapping[str, str]) -> dict[str, float]:
+        """Frames a second of each stream, also of those that were sent away and are here still.
+
+        Args:
+            streams: whose lease it is.
+        """
+        rates: dict[str, float] = {}
+        for lease, rate in self._rates.items():
+            stream = streams.get(lease, lease)
+            rates[stream] = max(rate, rates.get(stream, 0.0))
+        return rates
+
     def hear(self, peers: Mapping[str, Load], now: float) -> None:
         """Take over what the other replicas told of themselves."""
         self._peers, self._heard_at = peers, now

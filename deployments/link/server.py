@@ -136,6 +136,11 @@ class LinkServer:
         with self._lock:
             return {lease: attachment.frames for lease, attachment in self._attachments.by_lease.items()}
 
+    def streams(self) -> dict[str, str]:
+        """Whose each attachment is, by lease."""
+        with self._lock:
+            return {lease: attachment.stream for lease, attachment in self._attachments.by_lease.items()}
+
     @property
     def running(self) -> bool:
         """False once closed or broken: a replica whose link is broken must be replaced."""

@@ -41,6 +41,7 @@ from deployments.supervisor.heartbeat.actor import Heartbeat
 from deployments.supervisor.lives.actor import Life, Lives
 from deployments.supervisor.nodes.actor import Nodes
 from deployments.supervisor.past import Past
+from deployments.supervisor.query import Part, PartQuery, part_of
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
 from deployments.supervisor.registry import Entry
 from deployments.supervisor.room import shortage
@@ -126,6 +127,11 @@ class Supervisor:
         await self._adoption()
         return [self._view(entry) for entry in sorted(self._book, key=lambda entry: entry.spec.id)]
 
+    async def part(self, query: PartQuery) -> Part:
+        """Some of them."""
+        await self._adoption()
+        return part_of(self._book, self._view, query)
+
     async def restart(self, stream_id: str) -> StreamView:
         """Reconnect now. Raises StreamNotFound."""
         await self._adoption()
@@ -182,7 +188,7 @@ class Supervisor:
         """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
         await self._adoption()
         await self._check_model(spec)
-        if self._book.kept(spec.id) is None:
+        if self._config.admission == "refuse" and self._book.kept(spec.id) is None:
             self._entrance.require_room(spec, self._survey())
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
@@ -224,6 +230,7 @@ class Supervisor:
 
     async def _loop(self) -> None:
         while not self._fenced:
+            began = time.monotonic()
             try:
                 await self._pass()
                 self._trouble = None
@@ -233,6 +240,7 @@ class Supervisor:
                 self._trouble = error
             except Exception:
                 logger.exception("a pass over the streams failed; the next one tries again")
+            await asyncio.sleep(min(PERIOD_S, time.monotonic() - began))  # of many changes, not a pass for each
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), PERIOD_S)
             self._wake.clear()
@@ -283,7 +291,7 @@ class Supervisor:
             await self._apply(action)
         if found:  # what needs the store comes last
             self._entrance.open(self._survey(), found, self._budget())
-        for kept in found:
+        for kept in self._entrance.in_turn(found):
             await self._start(kept.entry)
 
     def _survey(self) -> Survey:
@@ -327,22 +335,19 @@ class Supervisor:
             tenancy = await self._book.tenancy(stream_id, haunted=stream_id in self._lives.haunted)
         except StreamNotFound:
             return  # it was deleted meanwhile
-        memory = self._config.stream_memory_mb * 1024**2
+        cpus, memory = self._config.stream_num_cpus, self._config.stream_memory_mb * 1024**2
         need = {**self._config.resources, **planned.grant.resources}
         node = self._entrance.place(entry.spec, planned.grant, need)
-        create = stream_actor_class(
-            stream_id, self._config.stream_num_cpus, memory, planned.grant, node, self._heartbeat.lost
-        )
-        numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
-        spec, generation = kept.entry.spec, kept.entry.generation
+        create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._heartbeat.lost)
+        numbers, how = (kept.epoch, kept.reserved - SEQUENCE_BLOCK), (planned.grant, planned.notes, tenancy)
+        entry, rest = kept.entry, (*numbers, *how, self._config.trace_one_in)
         try:
-            how = planned.grant, planned.notes, tenancy, self._config.trace_one_in
-            actor = create.remote(self._book.epoch, spec, generation, self._policy, *numbers, *how)
+            actor = create.remote(self._book.epoch, entry.spec, entry.generation, self._policy, *rest)
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
-        now = asyncio.get_running_loop().time()
-        self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, now, node=node))
+        started = asyncio.get_running_loop().time()
+        self._lives.add(Life(actor, stream_id, entry.generation, kept.epoch, planned.grant, started, node=node))
 
     async def _reap(self, life: Life) -> None:
         self._lives.forget(life)
@@ -374,7 +379,7 @@ class Supervisor:
         return self._view(entry)
 
     def _view(self, entry: Entry) -> StreamView:
-        life = next(iter(reversed(self._lives.of(entry.spec.id))), None)
+        life = self._lives.newest(entry.spec.id)
         if life is None or life.report is None:
             waiting = self._entrance.waiting.get(entry.spec.id)
             reason = waiting.message if waiting else self._reason(entry.spec.id, life)
@@ -387,9 +392,8 @@ class Supervisor:
         if self._draining:
             return "the system is being stopped"
         if life is not None:
-            lack = shortage(
-                {**self._config.resources, **life.grant.resources}, (node.free for node in self._nodes.seen)
-            )
+            need = {**self._config.resources, **life.grant.resources}
+            lack = shortage(need, (node.free for node in self._nodes.seen))
             return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
         if self._trouble is not None:
             return f"its actor can't be started: {self._trouble}"

@@ -7,9 +7,10 @@ was told to wait is let in only once there is some more room than it asks for: i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from math import floor, inf
 
 from deployments.supervisor.demand import Demand
@@ -20,6 +21,9 @@ EDGE = 0.1
 
 ROUNDING = 1e-6
 """Sums of rates are as exact as floats are."""
+
+MANY = 1_000_000
+"""More streams than anybody has."""
 
 
 class Limit(StrEnum):
@@ -34,7 +38,7 @@ class Limit(StrEnum):
     """Another stream waits, and comes first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Room:
     """What there is and what is spoken for.
 
@@ -47,6 +51,20 @@ class Room:
     engines: Mapping[str, float]
     spoken: Mapping[str, float]
     nodes: tuple[NodeRoom, ...]
+
+    @cached_property
+    def cores_free(self) -> float | None:
+        """What the emptiest node has, negative where all take too much; None where none may run anything."""
+        return max((node.cores_free for node in self._able), default=None)
+
+    @cached_property
+    def cores_idle(self) -> float:
+        """What the largest node would have without any stream."""
+        return max((replace(node, used=0.0).cores_free for node in self._able), default=0.0)
+
+    @property
+    def _able(self) -> Iterator[NodeRoom]:
+        return (node for node in self.nodes if not node.draining and node.cores > 0)
 
     def engine_left(self, model: str) -> float:
         """Infinite where its speed isn't known."""
@@ -112,21 +130,21 @@ def _engine_lack(demand: Demand, room: Room, factor: float) -> Lack | None:
 
 def _cpu_lack(demand: Demand, room: Room, factor: float) -> Lack | None:
     """What was never measured refuses nobody."""
-    nodes = [node for node in room.nodes if not node.draining and node.cores > 0]
-    asked = demand.cores * factor
-    if not demand.measured or demand.cores <= 0 or not nodes or any(asked <= n.cores_free + ROUNDING for n in nodes):
+    asked, most = demand.cores * factor, room.cores_free
+    if not demand.measured or demand.cores <= 0 or most is None or asked <= most + ROUNDING:
         return None
-    most = max(node.cores_free for node in nodes)
     return Lack(
         Limit.CPU,
         f"no node has the {demand.cores:.2f} CPUs free that this stream takes to decode and encode, "
         f"{max(0.0, most):.2f} at most: lower the source's size or rate, leave outputs out, or add a node",
-        ever=any(asked <= replace(node, used=0.0).cores_free for node in nodes),
+        ever=asked <= room.cores_idle,
     )
 
 
-def admit(asked: Iterable[Asked], room: Room) -> dict[str, Lack | None]:
+def admit(asked: Iterable[Asked], room: Room, most: int = MANY) -> dict[str, Lack | None]:
     """Who of those that never ran may start now, by stream id: None may, the others wait.
+
+    Nothing is said of those behind the last of ``most`` that may.
 
     By priority, then by age, and nobody overtakes: where one waits for an engine, so do all behind it that want frames
     of the same; where one waits for CPUs, all behind it that take some. One that would never fit holds nobody up.
@@ -144,7 +162,9 @@ def admit(asked: Iterable[Asked], room: Room) -> dict[str, Lack | None]:
             found = Lack(Limit.QUEUE, f"stream {ahead} waits for room before this one: give this one a higher priority")
         verdicts[one.stream_id] = found
         if found is None:
-            room = room.taken(one.demand, one.need)
+            room, most = room.taken(one.demand, one.need), most - 1
+        if most == 0:
+            break
     return verdicts
 
 
@@ -193,15 +213,11 @@ def _held(demand: Demand, need: Mapping[str, float], node: NodeRoom) -> dict[Lim
     limits = {Limit.CPU: _times(node.cores_free, demand.cores)}
     for name, amount in need.items():
         limit = Limit.NVDEC if name == Limit.NVDEC else Limit.ACTORS
-        limits[limit] = min(limits.get(limit, _MANY), _times(node.free.get(name, 0.0), amount))
+        limits[limit] = min(limits.get(limit, MANY), _times(node.free.get(name, 0.0), amount))
     return limits
-
-
-_MANY = 1_000_000
-"""More streams than anybody has, where one asks for nothing."""
 
 
 def _times(left: float, each: float) -> int:
     if each <= 0:
-        return _MANY
-    return min(_MANY, max(0, floor(left / each + ROUNDING)))
+        return MANY
+    return min(MANY, max(0, floor(left / each + ROUNDING)))

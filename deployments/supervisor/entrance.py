@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from deployments.errors import NoCapacity, StreamErrorCode
@@ -23,6 +23,10 @@ from deployments.supervisor.room import CPU
 ENGINE_PATIENCE_S = 30.0
 """How long after its own beginning the supervisor lets those wait that never ran, until their engines are measured:
 after a start of everything detectors come later than streams, and who waited before would all start at once."""
+
+STARTS_A_PASS = 100
+"""Streams that may start in one pass: each is placed by a look at all nodes and written to the store, while all other
+changes wait. The next pass follows half a second later."""
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +113,8 @@ class Entrance:
         self._room = Room({}, {}, ())
         self._costs = Costs({}, {})
         self._verdicts: dict[str, Lack | None] = {}
+        self._undecided: set[str] = set()
+        self._let_in = 0
         self._told: dict[str, str] = {}
         self._began = time.monotonic()
 
@@ -121,7 +127,7 @@ class Entrance:
     def forget(self, stream_id: str) -> None:
         """Nobody wants it any more."""
         self._seen.pop(stream_id, None)
-        self.let_in(stream_id)
+        self.waiting.pop(stream_id, None)
 
     def survey(
         self,
@@ -139,10 +145,18 @@ class Entrance:
 
     def open(self, found: Survey, starting: Iterable[Kept], budget: Budget) -> None:
         """Decide who of those that are to start may do so now."""
-        self._room, self._costs, self._verdicts = found.room, found.costs, {}
+        self._room, self._costs, self._verdicts, self._let_in, self._undecided = found.room, found.costs, {}, 0, set()
         if found.admission == "pending":
             fresh = [self._asked(kept, found, budget) for kept in starting if kept.epoch == 0]
-            self._verdicts = admit(fresh, found.room)
+            self._verdicts = admit(fresh, found.room, STARTS_A_PASS)
+            self._undecided = {one.stream_id for one in fresh} - self._verdicts.keys()
+
+    def in_turn(self, starting: Iterable[Kept]) -> Iterator[Kept]:
+        """Those that are to start, until `STARTS_A_PASS` of them were let in since the last `open`."""
+        for kept in starting:
+            if self._let_in >= STARTS_A_PASS:
+                return
+            yield kept
 
     def why_not(self, spec: StreamSpec) -> str | None:
         """Why a stream of the last `open` has to wait; None lets it start."""
@@ -153,7 +167,7 @@ class Entrance:
         early = time.monotonic() - self._began < ENGINE_PATIENCE_S
         if spec.id in self._verdicts and early and model not in self._room.engines:
             return f"the engine of model {model} is about to be measured"
-        return None
+        return "streams before this one start first" if spec.id in self._undecided else None
 
     def place(self, spec: StreamSpec, grant: Grant, need: Mapping[str, float]) -> str | None:
         """The node where a stream should start, which counts as taken from then on; None leaves it to Ray."""
@@ -180,6 +194,7 @@ class Entrance:
 
     def let_in(self, stream_id: str) -> None:
         """It waits no more."""
+        self._let_in += 1
         self.waiting.pop(stream_id, None)
 
     def _known(self, streams: Iterable[Kept]) -> dict[str, Seen]:

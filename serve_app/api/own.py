@@ -13,6 +13,7 @@ from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import StreamSpec, StreamView
 from deployments.supervisor.entrance import Survey
+from deployments.supervisor.query import Part, PartQuery
 from serve_app.api.dependencies import Ports
 from serve_app.api.ports import JpegPicture, Streams
 from serve_app.api.viewers import LiveResponse, Viewers
@@ -189,6 +190,9 @@ class OwnStreams:
 
     async def list(self) -> list[StreamView]:
         return [view for view in await self._streams.list() if self._who.sees(view.spec.labels)]
+
+    async def part(self, query: PartQuery) -> Part:
+        return await self._streams.part(replace(query, labels=(*query.labels, *self._who.labels.items())))
 
     async def survey(self) -> Survey:
         return await self._streams.survey()  # sums over all streams, and no stream of others

@@ -20,6 +20,7 @@ from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
 from deployments.supervisor.entrance import Survey
+from deployments.supervisor.query import Part, PartQuery
 from engines.types import Detections, EngineInfo, Thresholds
 
 
@@ -107,6 +108,10 @@ class Streams(Protocol):
 
     async def list(self) -> list[StreamView]:
         """All streams, in any order."""
+        ...
+
+    async def part(self, query: PartQuery) -> Part:
+        """Some of them, by id."""
         ...
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:

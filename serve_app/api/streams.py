@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import secrets
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 
 from deployments.errors import SpecConflict, StreamExists
 from deployments.streams.spec import StreamSpec, StreamState, StreamView
+from deployments.supervisor.query import PartQuery
 from serve_app.api.body import read_object, validated
 from serve_app.api.conditions import create_only, etag, required_generation
 from serve_app.api.dependencies import IfMatch, StreamIdInPath, UsePorts
@@ -26,29 +28,20 @@ _TRIES = 8
 router = APIRouter(prefix="/v1/streams", tags=["streams"])
 
 
-@router.get("", summary="List streams", operation_id="listStreams", responses=problems(422))
+@router.get("", summary="List streams", operation_id="listStreams", response_model=StreamPage, responses=problems(422))
 async def list_streams(
     ports: UsePorts,
     label: Annotated[list[str], Query(default_factory=list, description="key=value; repeat it to ask for several.")],
     state: Annotated[StreamState | None, Query(description="Only streams in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Streams in one answer at most.")] = 100,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the part before.")] = None,
-) -> StreamPage:
+) -> Response:
     """Streams by id, with spec and status. Filters are joined by and."""
     after = "" if cursor is None else _id_in(cursor)
-    wanted = [_label(text) for text in label]
-    fitting = sorted(
-        (
-            view
-            for view in await ports.streams.list()
-            if view.spec.id > after
-            and (state is None or view.status.state is state)
-            and all(view.spec.labels.get(key) == value for key, value in wanted)
-        ),
-        key=lambda view: view.spec.id,
-    )
-    page = fitting[:limit]
-    return StreamPage(items=tuple(page), next_cursor=_cursor(page[-1].spec.id) if len(fitting) > limit else None)
+    found = await ports.streams.part(PartQuery(limit, after, tuple(_label(text) for text in label), state))
+    next_cursor = None if found.last is None else _cursor(found.last)
+    page = b'{"items":%b,"next_cursor":%b}' % (found.items, json.dumps(next_cursor).encode())
+    return Response(page, media_type="application/json")
 
 
 @router.post(

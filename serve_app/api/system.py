@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from deployments.names import DEFAULT_MODEL
 from deployments.supervisor.demand import Kind
+from deployments.supervisor.query import PartQuery
 from serve_app.api.capacity import Asking, capacity_of
 from serve_app.api.dependencies import ModelInQuery, UsePorts
 from serve_app.api.openapi import problems
@@ -41,5 +42,5 @@ async def ready(ports: UsePorts) -> Health:
     """Answers 200 once the detector and the supervisor do."""
     await ports.detector.info()
     await ports.detector.models()
-    await ports.streams.list()
+    await ports.streams.part(PartQuery(limit=1))
     return Health(status="ready")

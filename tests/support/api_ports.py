@@ -29,6 +29,8 @@ from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamS
 from deployments.supervisor.admission import Room
 from deployments.supervisor.demand import Costs
 from deployments.supervisor.entrance import Survey
+from deployments.supervisor.query import Part, PartQuery, part_of
+from deployments.supervisor.registry import Entry
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.ports import DetectResult, JpegPicture, NodeLoad
 
@@ -118,6 +120,11 @@ class MemoryStreams:
 
     async def list(self) -> list[StreamView]:
         return [stream.view for stream in self.streams.values()]
+
+    async def part(self, query: PartQuery) -> Part:
+        views = {view.spec.id: view for view in await self.list()}
+        entries = [Entry(view.spec, view.status.generation) for view in views.values()]
+        return part_of(entries, lambda entry: views[entry.spec.id], query)
 
     async def delete(self, stream_id: str, if_generation: int | None) -> None:
         stream = self._found(stream_id)

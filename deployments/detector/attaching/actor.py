@@ -6,9 +6,7 @@ it pays from the fourth stream of a node on. And each handle looks up every repl
 be few. Streams therefore ask their node's broker, and never import Serve.
 
 A broker that dies takes no attachment along: the link between stream and replica doesn't pass through it, and the
-replica ends its side of the request when that link ends. Whoever attaches next makes another broker. Until they attach
-anew, streams that it had attached are missing from what Serve's autoscaler counts; that waits ten minutes before it
-takes a replica away, and taking one away loses no frame.
+replica ends its side of the request when that link ends. Whoever attaches next makes another broker.
 """
 
 from __future__ import annotations

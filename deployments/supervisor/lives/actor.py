@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from deployments.store.protocol import Fenced
 from deployments.streams.actor import Report, stream_actors
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.history import Histories
+from deployments.streams.spec import StreamState
 from deployments.supervisor.reconcile import Observed
 
 POLL_TIMEOUT_S = 5.0
@@ -31,6 +33,13 @@ DELETE_TIMEOUT_S = 10.0
 
 UNSEEN_DELETE_TIMEOUT_S = 1.0
 """The same of an actor that never reported: no node has had room for it yet, or it only just starts."""
+
+ASKED_AT_ONCE = 200
+"""Reports asked for in one heartbeat. One costs some 0.5 ms of CPU here, so that twice a second so many take a fifth of
+a core; of a thousand streams each is heard every 2.5 s."""
+
+UNSTEADY = 5.0
+"""By how much sooner those are asked that are not online."""
 
 ENDED_KEPT = 1000
 """Ray lists an actor for a moment after its end: how many are known not to be found again."""
@@ -53,6 +62,7 @@ class Life:
         heard_at: when it last answered, seconds on the loop's clock.
         vouched: the stamp of the newest report for which it can be told that nobody had succeeded it then.
         node: where it was asked to start.
+        asked_at: when it was last asked, seconds on the loop's clock.
     """
 
     actor: ActorHandle[Any]
@@ -70,6 +80,16 @@ class Life:
     vouched: float | None = None
     poll: asyncio.Task[None] | None = None
     node: str | None = None
+    asked_at: float = float("-inf")
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether it has answered the last question."""
+        return self.alive and not self.stopping and (self.poll is None or self.poll.done())
+
+    def turn(self, now: float) -> float:
+        """The lower is asked first."""
+        return (self.asked_at - now) * (1.0 if self.report is not None and self.report.status.online else UNSTEADY)
 
     @property
     def stopping(self) -> bool:
@@ -126,6 +146,15 @@ class Lives:
     def of(self, stream_id: str) -> list[Life]:
         """All of a stream, the newest last; mostly one."""
         return sorted(self._by_stream.get(stream_id, ()), key=lambda life: (life.alive, life.epoch))
+
+    def newest(self, stream_id: str) -> Life | None:
+        """The one that stands for a stream."""
+        return next(iter(reversed(self.of(stream_id))), None)
+
+    def state_of(self, stream_id: str) -> StreamState:
+        """As it was last heard of."""
+        life = self.newest(stream_id)
+        return StreamState.PENDING if life is None or life.report is None else life.report.status.state
 
     def haunt(self, leased: Iterable[str]) -> None:
         """Of these streams a life has begun; nobody here knows of its end, unless one publishes now."""
@@ -184,10 +213,13 @@ class Lives:
         await asyncio.gather(*(self.ask(life, epoch, FIND_TIMEOUT_S) for life in found))
 
     def poll(self, epoch: int) -> None:
-        """Ask everyone who has answered the last question."""
-        for life in self._lives.values():
-            if life.alive and not life.stopping and (life.poll is None or life.poll.done()):
-                life.poll = asyncio.get_running_loop().create_task(self.ask(life, epoch))
+        """Ask all who have answered the last question; of very many, `ASKED_AT_ONCE` of those who wait longest."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        able = [life for life in self._lives.values() if life.may_be_asked]
+        for life in able if len(able) <= ASKED_AT_ONCE else nsmallest(ASKED_AT_ONCE, able, lambda each: each.turn(now)):
+            life.asked_at = now
+            life.poll = loop.create_task(self.ask(life, epoch))
 
     async def ask(self, life: Life, epoch: int, timeout_s: float = POLL_TIMEOUT_S) -> None:
         """Take the report of one."""

@@ -150,15 +150,23 @@ def test_a_killed_broker_takes_no_attachment_along_and_the_next_one_attaches(pai
     wait_until(lambda: pair.spread() == [2, 2])
 
 
-@pytest.mark.timeout(300)
-def test_serve_starts_a_replica_for_more_streams_than_one_should_have_and_they_spread(pair: Pair) -> None:
+@pytest.mark.timeout(400)
+def test_load_brings_a_second_replica_and_when_it_is_gone_one_drains_unnoticed(pair: Pair) -> None:
     pair.play(replicas=1)
     config = copy.deepcopy(pair.raysight.config)
     del config["applications"][0]["deployments"][0]["num_replicas"]
-    config["applications"][0]["args"].update(num_replicas=1, max_replicas=2, streams_per_replica=2)
+    args = config["applications"][0]["args"]
+    args.update(num_replicas=1, max_replicas=2, upscale_delay_s=1, downscale_delay_s=5)
+    args["fake"]["per_frame_ms"] = 30  # 29 frames a second, where the four streams have 40
     pair.raysight.cluster.deploy(config)
     try:
-        wait_until(lambda: pair.spread() == [2, 2], timeout_s=200)  # Serve waits half a minute by itself
+        wait_until(lambda: pair.spread() == [2, 2], timeout_s=150)
+        for stream_id in STREAMS:
+            spec = {"source": {"url": f"testsrc://?fps={FPS}&size=160x120"}, "detect": {"max_fps": 4}}
+            pair.raysight.put(stream_id, spec)
+        pair.look()
+        wait_until(lambda: pair.spread() == [4], timeout_s=150)
+        pair.assert_blind_for(less_than_s=1.0)
     finally:
         pair.deploy(replicas=1)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -27,11 +29,24 @@ def test_a_fixed_number_of_replicas_is_not_scaled() -> None:
     assert told._deployment_config.autoscaling_config is None
 
 
-def test_a_range_of_replicas_is_scaled_by_the_number_of_attached_streams() -> None:
-    config = DetectorConfig(num_replicas=2, max_replicas=5, streams_per_replica=8)
+def test_a_range_of_replicas_is_scaled_by_frames_a_second() -> None:
+    config = DetectorConfig(num_replicas=2, max_replicas=5, target_utilisation=0.5, upscale_delay_s=7)
     scaling = build_detector(config)._bound_deployment._deployment_config.autoscaling_config
     assert scaling is not None
-    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 8)
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.upscale_delay_s) == (2, 5, 7)
+    assert scaling.policy.policy_function == "deployments.detector.autoscaling:FramesPolicy"
+    assert scaling.policy.policy_kwargs == {"utilisation": 0.5}
+
+
+def test_the_policy_reaches_serves_controller_without_any_module_of_ours() -> None:
+    """An upgrade then replaces it, although the controller lives on."""
+    config = DetectorConfig(max_replicas=2)
+    scaling = build_detector(config)._bound_deployment._deployment_config.autoscaling_config
+    assert scaling is not None
+    code = "import pickle, sys; policy = pickle.load(sys.stdin.buffer)(utilisation=0.8); print(*sys.modules)"
+    pickled = scaling.policy.get_serialized_policy_def()
+    ran = subprocess.run([sys.executable, "-I", "-c", code], input=pickled, capture_output=True, check=True)
+    assert "deployments" not in ran.stdout.decode().split()
 
 
 @pytest.mark.parametrize(("given", "most"), [({}, 1), ({"num_replicas": 4}, 4), ({"max_replicas": 3}, 3)])

@@ -154,3 +154,11 @@ def test_as_many_fit_as_would_be_let_in(fps: float, cores: float, there: Room) -
     queue = [replace(asked(f"s{n:03}", wanted, since=n), need={}) for n in range(total + 1)]
     entered = [found is None for found in admit(queue, there).values()]
     assert entered == [True] * total + [False]
+
+
+def test_nothing_is_said_of_those_behind_the_last_that_may_start_now() -> None:
+    queue = [asked(f"s{n}", demand(5.0), since=n) for n in range(5)]
+    huge = asked("huge", demand(60.0), 9)
+    verdicts = admit([huge, *queue], room(33.0), most=2)
+    assert [name for name, found in verdicts.items() if found is None] == ["s0", "s1"]
+    assert list(verdicts) == ["huge", "s0", "s1"]

@@ -12,7 +12,7 @@ from deployments.streams.cpu import CpuUse
 from deployments.streams.hardware import NOTHING, Budget
 from deployments.streams.spec import StreamSpec, StreamStatus
 from deployments.supervisor.config import SupervisorConfig
-from deployments.supervisor.entrance import Entrance, Placed, Survey
+from deployments.supervisor.entrance import STARTS_A_PASS, Entrance, Placed, Survey
 from deployments.supervisor.placement import NodeSeen
 from deployments.supervisor.records import Kept
 from deployments.supervisor.registry import Entry
@@ -126,3 +126,29 @@ def test_another_source_is_another_stream() -> None:
     world.streams = [Kept(Entry(new, 2), 1)]
     world.entrance.hear(new, StreamStatus(), NOTHING, None)
     assert world.survey().room.spoken == {"default": 25.0}
+
+
+@pytest.mark.parametrize("admission", ["off", "pending"])
+def test_a_crowd_starts_in_parts_in_its_order(admission: str) -> None:
+    world = World(admission, engine=1e6)
+    crowd = [kept(f"s{n:03}", 0) for n in range(STARTS_A_PASS + 50)]
+    started: list[str] = []
+    for _ in range(2):
+        rest = [one for one in crowd if one.entry.spec.id not in started]
+        world.entrance.open(world.survey(), rest, Budget())
+        before = len(started)
+        for one in world.entrance.in_turn(rest):
+            if world.entrance.why_not(one.entry.spec) is None:
+                world.entrance.let_in(one.entry.spec.id)
+                started.append(one.entry.spec.id)
+        assert len(started) - before <= STARTS_A_PASS
+    assert started == [one.entry.spec.id for one in crowd]
+
+
+def test_who_was_not_looked_at_does_not_start_by_oversight() -> None:
+    """Those before it may have been let in, and then found no place on a GPU."""
+    world = World("pending", engine=1e6)
+    crowd = [kept(f"s{n:03}", 0) for n in range(STARTS_A_PASS + 1)]
+    world.entrance.open(world.survey(), crowd, Budget())
+    assert world.entrance.why_not(crowd[0].entry.spec) is None
+    assert world.entrance.why_not(crowd[-1].entry.spec) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from deployments.streams.fence import Fence
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceSpec, StreamSpec, StreamState, StreamStatus
-from deployments.supervisor.lives.actor import Life, Lives
+from deployments.supervisor.lives.actor import ASKED_AT_ONCE, Life, Lives
 
 REPORT = Report(
     StreamSpec(id="gate", source=SourceSpec(url="testsrc://")),
@@ -133,3 +134,43 @@ def test_a_stream_is_haunted_until_a_life_publishes_it_again(publishes: bool) ->
     method.answer = replace(REPORT, publishes=publishes)
     asyncio.run(lives.ask(life, 5))
     assert ("gate" in lives.haunted) is not publishes
+
+
+def steady(number: int, age_s: float, now: float, *, online: bool = True) -> Life:
+    """One of many lives, asked for the last time so long ago."""
+    life = Life(
+        Handle(Method(REPORT, Fence(5)), bytes([number >> 8, number & 255])), f"cam-{number}", 1, 1, NOTHING, 0.0
+    )  # type: ignore[arg-type]
+    status = StreamStatus(online=online)
+    life.report, life.asked_at = replace(REPORT, status=status), now - age_s
+    return life
+
+
+def poll_once(lives: Lives) -> list[Life]:
+    """Those who are asked."""
+
+    async def run() -> list[Life]:
+        lives.poll(5)
+        asked = [life for life in lives if life.poll is not None]
+        await asyncio.gather(*(life.poll for life in asked if life.poll is not None))
+        return asked
+
+    return asyncio.run(run())
+
+
+def test_all_are_asked_while_they_are_few() -> None:
+    lives = Lives()
+    for number in range(ASKED_AT_ONCE):
+        lives.add(steady(number, 0.5, 0.0))
+    assert len(poll_once(lives)) == ASKED_AT_ONCE
+
+
+def test_of_very_many_those_are_asked_who_wait_longest_and_sooner_who_are_not_online() -> None:
+    lives, now = Lives(), time.monotonic()
+    others = [steady(number, 10.0, now) for number in range(ASKED_AT_ONCE - 2)]
+    early = [steady(1000 + number, 1.0, now) for number in range(50)]
+    late, broken, fresh = steady(2000, 9.0, now), steady(2001, 2.5, now, online=False), steady(2002, 0.0, now)
+    fresh.report, fresh.asked_at = None, float("-inf")
+    for life in (*early, *others, late, broken, fresh):
+        lives.add(life)
+    assert {life.stream_id for life in poll_once(lives)} == {life.stream_id for life in (*others, broken, fresh)}
