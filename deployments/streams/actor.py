@@ -203,7 +203,6 @@ def stream_actor_class(
     It starts on ``node``, or elsewhere where that one is gone or full by then, and never on those that are ``lost``,
     though Ray does not know it yet.
     """
-    at = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True) if node is not None else None
     remote: Any = ray.remote  # its types know nothing of concurrency groups
     return remote(max_restarts=0, concurrency_groups={"control": 2, "viewers": 16})(StreamActor).options(
         name=actor_name(stream_id),
@@ -212,9 +211,19 @@ def stream_actor_class(
         num_cpus=num_cpus,
         memory=memory_bytes,
         resources=grant.resources,
-        label_selector={NODE_LABEL: f"!in({','.join(sorted(lost))})"} if lost else {},
-        scheduling_strategy=None if lost else at,
+        **_where(node, lost),
     )
+
+
+def _where(node: str | None, lost: Collection[str]) -> dict[str, Any]:
+    """Ray's options for it: labels where nodes are to be kept out of, which an affinity can't say."""
+    if not lost:
+        at = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True) if node is not None else None
+        return {"scheduling_strategy": at}
+    elsewhere = {NODE_LABEL: f"!in({','.join(sorted(lost))})"}
+    if node is None:
+        return {"label_selector": elsewhere}
+    return {"label_selector": {NODE_LABEL: node}, "fallback_strategy": [{"label_selector": elsewhere}]}
 
 
 def stream_actors(known: Collection[str]) -> dict[str, ActorHandle[Any]]:
