@@ -35,18 +35,20 @@ FPS = 10
 GATE, YARD, SHELF, PATTERN = "gate", "yard", "shelf", "pattern"
 START_S = 60.0
 
+REPLICAS = 2
+"""Of the detector: whoever wants streams that outlive one without a cold start has two, and so has the API."""
+
 DETECTOR = {
     "engine": "fake",
     "fake": {"fixed_ms": 3.0, "per_frame_ms": 1.0, "width": 320, "height": 320, "max_batch_size": 8, "stride": 8},
     "num_cpus": 0.2,
-    "num_replicas": 2,
+    "num_replicas": REPLICAS,
 }
-"""Two replicas: whoever wants streams that outlive one without a cold start has two, and so has the API."""
 
 API = {"num_replicas": 2}
 
 CPUS = 1
-"""That Ray may hand out on the first node: more than half of it is taken, so that Ray prefers a second node."""
+"""That Ray may hand out on the first node, where all of the fleet has room."""
 
 StoreKind = Literal["redis", "sqlite"]
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,18 @@ CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
 
 @dataclass(frozen=True)
 class Raysight:
-    """A running system: its API, its folders, its processes."""
+    """A running system: its API, its folders, its processes.
+
+    Attributes:
+        further: first processes of the nodes that a test has added.
+    """
 
     cluster: LocalCluster
     api: httpx.Client
     media_root: Path
     output_root: Path
     config: dict[str, Any]
+    further: list[int] = field(default_factory=list)
 
     def status(self, stream_id: str) -> dict[str, Any]:
         """The status part of one stream."""
@@ -87,12 +92,14 @@ class Raysight:
         return self.processes("ray::ServeReplica:detector:Detector")
 
     def relays(self) -> list[psutil.Process]:
-        """The processes that send the outputs of streams."""
+        """The processes that send the outputs of streams, on all nodes."""
         found = []
-        for process in psutil.Process(self.cluster.pid).children(recursive=True):
+        for pid in (self.cluster.pid, *self.further):
             with suppress(psutil.Error):
-                if "deployments.streams.media.relay" in process.cmdline():
-                    found.append(process)
+                for process in psutil.Process(pid).children(recursive=True):
+                    with suppress(psutil.Error):
+                        if "deployments.streams.media.relay" in process.cmdline():
+                            found.append(process)
         return found
 
     def delete_all(self) -> None:

@@ -61,6 +61,11 @@ class RedisServer:
             self._process.wait(10)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Such as SIGSTOP: connections are taken then, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def client(self) -> redis.Redis:
         """A plain client, for what tests do behind the store's back."""
         return redis.Redis.from_url(self.url)
