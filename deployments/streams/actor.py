@@ -30,7 +30,7 @@ from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import StreamSpec, StreamStatus
-from deployments.streams.tenure import Tenancy, Tenure
+from deployments.streams.tenure import SUCCEEDED, Tenancy, Tenure
 from deployments.telemetry import StreamTelemetry
 
 REPORT_PERIOD_S = 2.0
@@ -117,7 +117,7 @@ class StreamActor:
             observe=self._telemetry.latency,
             held=tenancy.held,
         )
-        self._tenure = Tenure(tenancy, spec.id, os.environ, self._runner.hold)
+        self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()
         self._cpu = CpuMeter()
         self._stopping = threading.Event()
@@ -182,6 +182,14 @@ class StreamActor:
         if found is None:
             return None
         return self._renderer.render(*found, pipeline.annotator if annotated else None)
+
+    def _hold(self, why: str | None) -> None:
+        """Open or close the outputs; a life that was succeeded ends, as nobody may reach it any more to say so."""
+        self._runner.hold(why)
+        if why == SUCCEEDED:
+            self._runner.stop(STOP_TIMEOUT_S)
+            logger.warning("this life of the stream ends: another one has begun, or nobody wants it")
+            os._exit(0)
 
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):

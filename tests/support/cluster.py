@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 
 from deployments.names import application_of
 from serve_app.local import LocalCluster, Ports, free_port
+from tests.support.further_node import relays_of
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
 
@@ -93,14 +94,7 @@ class Raysight:
 
     def relays(self) -> list[psutil.Process]:
         """The processes that send the outputs of streams, on all nodes."""
-        found = []
-        for pid in (self.cluster.pid, *self.further):
-            with suppress(psutil.Error):
-                for process in psutil.Process(pid).children(recursive=True):
-                    with suppress(psutil.Error):
-                        if "deployments.streams.media.relay" in process.cmdline():
-                            found.append(process)
-        return found
+        return [relay for pid in (self.cluster.pid, *self.further) for relay in relays_of(pid)]
 
     def delete_all(self) -> None:
         """Leave no stream behind."""

@@ -17,8 +17,8 @@ from deployments.supervisor.placement import NodeSeen, to_leave
 LOOK_S = 1.0
 """Between two looks: a node that drains is left soon after, and what is free is at most that old."""
 
-AWAY_S = 1.5
-"""Ray answers within milliseconds; where it took longer nothing is started, which would hang as well."""
+AWAY_S = 2.5
+"""Ray answers within milliseconds; where the last answer is so old nothing is started, which would hang as well."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ class Nodes:
         self._awaited = asyncio.Event()
         self._told = asyncio.Event()
         self._told_at = float("-inf")
-        self._asked_at: float | None = None
         self._task = asyncio.get_running_loop().create_task(self._looks())
 
     @property
@@ -79,7 +78,7 @@ class Nodes:
     @property
     def away(self) -> bool:
         """Whether Ray's head keeps us waiting: neither can it start an actor then."""
-        return self._asked_at is not None and asyncio.get_running_loop().time() - self._asked_at > AWAY_S
+        return asyncio.get_running_loop().time() - self._told_at > AWAY_S
 
     def told_since(self, at: float) -> bool:
         """Whether ``doors`` is of a question that was asked after ``at``; else it is asked at once."""
@@ -98,14 +97,12 @@ class Nodes:
 
     async def _look(self) -> None:
         """One question at a time: with the head away each hangs until it is back."""
-        asked = self._asked_at = asyncio.get_running_loop().time()
+        asked = asyncio.get_running_loop().time()
         try:
             self.doors, self._seen = await ask_ray(_ask)
         except (RayError, RuntimeError, OSError) as error:
             logger.warning("Ray does not tell its nodes: %s", error)
             return
-        finally:
-            self._asked_at = None
         self._told_at = asked
         self._told.set()
         if self._own in self.doors:

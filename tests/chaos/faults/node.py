@@ -6,8 +6,6 @@ and the node that has none yet gets the successor of one that is killed sooner o
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,9 +15,9 @@ import psutil
 from tests.chaos.faults.fault import Fault, Outcome, last
 from tests.chaos.fleet import REPLICAS, Fleet
 from tests.chaos.store import SqliteStore
+from tests.support.further_node import FurtherNode
 
 LIMIT_S = 10.0
-UP_WITHIN_S = 40.0
 REPLICA_WITHIN_S = 90.0
 PLACED_WITHIN_S = 60.0
 SETTLE_S = 2.0
@@ -33,39 +31,20 @@ def kill_node(fleet: Fleet, rng: random.Random) -> Outcome:
     """Start the node, bring a replica of the detector to it, which draws streams there, and kill it."""
     home = {status["node"] for status in fleet.watcher.statuses().values()}
     epochs = fleet.watcher.epochs()
-    ray = _start(fleet)
-    fleet.system.further.append(ray.pid)
-    try:
-        _bring_replica(fleet, rng, home)
-        moved = _move(fleet, rng, home)
-        last(SETTLE_S)
-        fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
-    finally:
+    cluster = fleet.system.cluster
+    gcs, log = f"127.0.0.1:{cluster.gcs_port}", cluster.folder / "node.log"
+    with FurtherNode(gcs, log, environment=cluster.environment()) as node:
+        fleet.system.further.append(node.pid)
+        try:
+            _bring_replica(fleet, rng, home)
+            moved = _move(fleet, rng, home)
+            last(SETTLE_S)
+            fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
+        finally:
+            fleet.system.further.remove(node.pid)
         began_wall = time.time()
-        _kill(ray)
-    fleet.system.further.remove(ray.pid)
     prepared = {i for i, epoch in fleet.watcher.epochs().items() if epoch > epochs[i]}
     return Outcome(frozenset(moved | prepared), lambda: _replicas_at(fleet, home) >= REPLICAS, began_wall)
-
-
-def _start(fleet: Fleet) -> subprocess.Popen[bytes]:
-    """Return once it says that it is up."""
-    cluster = fleet.system.cluster
-    with (cluster.folder / "node.log").open("wb") as log:
-        ray = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.ray_node", str(cluster.gcs_port)],
-            stdin=subprocess.PIPE,  # which it ends with, should this process die
-            stdout=log,
-            stderr=log,
-            env=cluster.environment(),
-        )
-    deadline = time.monotonic() + UP_WITHIN_S
-    while "up" not in (told := (cluster.folder / "node.log").read_text()).splitlines():
-        if ray.poll() is not None or time.monotonic() > deadline:
-            _kill(ray)
-            raise RuntimeError(f"the second node did not come up: {told[-1000:]}")
-        last(0.2)
-    return ray
 
 
 def _bring_replica(fleet: Fleet, rng: random.Random, home: set[str]) -> None:
@@ -117,18 +96,6 @@ def _replicas_at(fleet: Fleet, nodes: set[str]) -> int:
 def _await(done: Callable[[], bool], deadline: float) -> None:
     while not done() and time.monotonic() < deadline:
         last(0.2)
-
-
-def _kill(ray: subprocess.Popen[bytes]) -> None:
-    """Its whole family at once, as a power cut would."""
-    family = []
-    with suppress(psutil.NoSuchProcess):
-        head = psutil.Process(ray.pid)
-        family = [head, *head.children(recursive=True)]
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    ray.communicate(timeout=10)
 
 
 def _unavailable(fleet: Fleet) -> str | None:

@@ -126,3 +126,9 @@ def test_another_source_is_another_stream() -> None:
     world.streams = [Kept(Entry(new, 2), 1)]
     world.entrance.hear(new, StreamStatus(), NOTHING, None)
     assert world.survey().room.spoken == {"default": 25.0}
+
+
+def test_replicas_on_a_node_that_is_lost_count_for_nothing() -> None:
+    found = Entrance().survey(SupervisorConfig(), [], {}, NODES[:1], [model(("a", 30.0), ("b", 60.0))])
+    assert found.room.engines == {"default": 30.0}
+    assert [node.node for node in found.room.nodes] == ["a"]
