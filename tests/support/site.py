@@ -102,7 +102,7 @@ def running_site(
         # The loopback is what Ray takes for itself here, and another address of this machine where it is told that one.
         own = {} if address == LOOPBACK else {"node_ip_address": address}
         head = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 100 * 2**20, **own}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = _cluster(head)
         site = None
         try:
             ray.init(
@@ -122,6 +122,14 @@ def running_site(
                     ray.kill(stream_actor(name))
             ray.shutdown()
             cluster.shutdown()
+
+
+def _cluster(head: dict[str, Any]) -> Cluster:
+    """Ray gives a head up that takes more than 30 s to begin, as on a busy machine it may: it has two tries."""
+    try:
+        return Cluster(initialize_head=True, head_node_args=head)
+    except Exception:  # noqa: BLE001  # Ray raises no other
+        return Cluster(initialize_head=True, head_node_args=head)
 
 
 def all_online(views: dict[str, StreamView]) -> bool:

@@ -41,7 +41,7 @@ class Nodes:
         self._on_news = on_news
         self._awaited = asyncio.Event()
         self._told = asyncio.Event()
-        self._told_at = float("-inf")
+        self._told_at = self._answered_at = float("-inf")
         self._task = asyncio.get_running_loop().create_task(self._looks())
 
     @property
@@ -78,7 +78,7 @@ class Nodes:
     @property
     def away(self) -> bool:
         """Whether Ray's head keeps us waiting: neither can it start an actor then."""
-        return asyncio.get_running_loop().time() - self._told_at > AWAY_S
+        return asyncio.get_running_loop().time() - self._answered_at > AWAY_S
 
     def told_since(self, at: float) -> bool:
         """Whether ``doors`` is of a question that was asked after ``at``; else it is asked at once."""
@@ -95,29 +95,29 @@ class Nodes:
         """Return once there is an answer."""
         await self._told.wait()
 
-    async def _look(self) -> None:
-        """One question at a time: with the head away each hangs until it is back."""
+    async def _look(self) -> bool:
+        """Whether Ray answered. One question at a time: with the head away each hangs until it is back."""
         asked = asyncio.get_running_loop().time()
         try:
             self.doors, self._seen = await ask_ray(_ask)
         except (RayError, RuntimeError, OSError) as error:
             logger.warning("Ray does not tell its nodes: %s", error)
-            return
-        self._told_at = asked
+            return False
+        self._told_at, self._answered_at = asked, asyncio.get_running_loop().time()
         self._told.set()
         if self._own in self.doors:
             self.unrivalled_at = asked
+        return True
 
     async def _looks(self) -> None:
         while True:
             awaited = self._awaited.is_set()
             self._awaited.clear()
             try:
-                await self._look()
+                if await self._look() and awaited:
+                    self._on_news()
             except Exception:
                 logger.exception("Ray could not be asked for its nodes; it is asked again")
-            if awaited:
-                self._on_news()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awaited.wait(), LOOK_S)
 

@@ -18,7 +18,7 @@ from tests.chaos.store import SqliteStore
 from tests.support.further_node import FurtherNode
 
 LIMIT_S = 10.0
-REPLICA_WITHIN_S = 90.0
+REPLICA_WITHIN_S = 150.0
 PLACED_WITHIN_S = 60.0
 SETTLE_S = 2.0
 """Between the last actor that was moved and the kill."""
