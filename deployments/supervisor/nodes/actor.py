@@ -119,7 +119,8 @@ class Nodes:
             except Exception:
                 logger.exception("Ray could not be asked for its nodes; it is asked again")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._awaited.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._awaited.wait()
 
 
 def _ask() -> tuple[dict[str, tuple[str, int]], tuple[NodeSeen, ...]]:
