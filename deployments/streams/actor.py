@@ -30,7 +30,7 @@ from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import StreamSpec, StreamStatus
-from deployments.streams.tenure import Tenancy, Tenure
+from deployments.streams.tenure import SUCCEEDED, Tenancy, Tenure
 from deployments.telemetry import StreamTelemetry
 from deployments.tracing import open_tracer
 
@@ -122,7 +122,7 @@ class StreamActor:
             tracer=self._tracer,
             held=tenancy.held,
         )
-        self._tenure = Tenure(tenancy, spec.id, os.environ, self._runner.hold)
+        self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()
         self._cpu = CpuMeter()
         self._stopping = threading.Event()
@@ -191,6 +191,14 @@ class StreamActor:
             return None
         return self._renderer.render(*found, pipeline.annotator if annotated else None)
 
+    def _hold(self, why: str | None) -> None:
+        """Open or close the outputs; a life that was succeeded ends, as nobody may reach it any more to say so."""
+        self._runner.hold(why)
+        if why == SUCCEEDED:
+            self._runner.stop(STOP_TIMEOUT_S)
+            logger.warning("this life of the stream ends: another one has begun, or nobody wants it")
+            os._exit(0)
+
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):
             status = self._runner.status()
@@ -211,7 +219,6 @@ def stream_actor_class(
     It starts on ``node``, or elsewhere where that one is gone or full by then, and never on those that are ``lost``,
     though Ray does not know it yet.
     """
-    at = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True) if node is not None else None
     remote: Any = ray.remote  # its types know nothing of concurrency groups
     return remote(max_restarts=0, concurrency_groups={"control": 2, "viewers": 16})(StreamActor).options(
         name=actor_name(stream_id),
@@ -220,9 +227,19 @@ def stream_actor_class(
         num_cpus=num_cpus,
         memory=memory_bytes,
         resources=grant.resources,
-        label_selector={NODE_LABEL: f"!in({','.join(sorted(lost))})"} if lost else {},
-        scheduling_strategy=None if lost else at,
+        **_where(node, lost),
     )
+
+
+def _where(node: str | None, lost: Collection[str]) -> dict[str, Any]:
+    """Ray's options for it: labels where nodes are to be kept out of, which an affinity can't say."""
+    if not lost:
+        at = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True) if node is not None else None
+        return {"scheduling_strategy": at}
+    elsewhere = {NODE_LABEL: f"!in({','.join(sorted(lost))})"}
+    if node is None:
+        return {"label_selector": elsewhere}
+    return {"label_selector": {NODE_LABEL: node}, "fallback_strategy": [{"label_selector": elsewhere}]}
 
 
 def stream_actors(known: Collection[str]) -> dict[str, ActorHandle[Any]]:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -34,14 +35,17 @@ from deployments.streams.history import HistoryEntry
 from deployments.streams.media import test_pattern
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
+from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.book import SEQUENCE_BLOCK, StreamBook
 from deployments.supervisor.config import SupervisorConfig
+from deployments.supervisor.endings import Endings
 from deployments.supervisor.entrance import Entrance, Placed, Survey
 from deployments.supervisor.heartbeat.actor import Heartbeat
 from deployments.supervisor.lives.actor import Life, Lives
 from deployments.supervisor.nodes.actor import Nodes
 from deployments.supervisor.past import Past
 from deployments.supervisor.query import Part, PartQuery, part_of
+from deployments.supervisor.reason import why_unseen
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
 from deployments.supervisor.registry import Entry
 from deployments.supervisor.room import shortage
@@ -70,18 +74,18 @@ class Supervisor:
         self._store = store
         self._book = StreamBook(open_store(store, os.environ), None if is_local(store) else store)
         self._lives = Lives()
-        self._heartbeat = Heartbeat(self._lives, lambda: self._book.epoch, lambda: self._wake.set())
         self._models = ModelDesk()
         self._past = Past()
         self._entrance = Entrance()
-        self._endings: set[asyncio.Task[None]] = set()
-        self._nodes = Nodes()
+        self._wake = asyncio.Event()
+        self._nodes = Nodes(self._wake.set)
+        self._heartbeat = Heartbeat(self._lives, self._nodes, lambda: self._book.epoch, self._wake.set)
+        self._endings = Endings(self._lives, self._past, self._book, self._wake.set)
         self._watch = Watch(self._book, self._view)
         self._adopted = asyncio.Event()
         self._trouble: StoreAway | None = None
         self._draining = False
         self._find_at = 0.0
-        self._wake = asyncio.Event()
         # Ray calls a restarted actor's constructor, on the event loop, and nothing else. A call to itself from here
         # is lost where Ray takes long to tell it that it lives.
         self._loop_task = asyncio.get_running_loop().create_task(self._loop())
@@ -147,7 +151,7 @@ class Supervisor:
         await self._adoption()
         await self._book.remove(stream_id, if_generation)
         self._past.forget(stream_id)
-        await self._end_all(self._lives.of(stream_id))
+        await self._endings.end(self._lives.of(stream_id))
         self._entrance.forget(stream_id)
         self._lives.histories.forget(stream_id)
 
@@ -159,7 +163,7 @@ class Supervisor:
     async def drain(self) -> None:
         """End all actors in good order and start none any more; what users want stays in the store."""
         self._draining = True
-        await self._end_all(list(self._lives))
+        await self._endings.end(list(self._lives))
         for stream_id in self._book.leased - self._lives.haunted:
             await self._book.release(stream_id)
 
@@ -255,12 +259,11 @@ class Supervisor:
             self._adopted.set()
         if asyncio.get_running_loop().time() >= self._find_at:
             self._find_at = asyncio.get_running_loop().time() + FIND_PERIOD_S
-            await self._lives.find(self._book.epoch)
+            self._lives.seek(self._book.epoch)
         for life in self._lives:
             if life.alive and life.report is not None:
                 self._past.healthy(life.stream_id, asyncio.get_running_loop().time())
                 self._entrance.hear(life.report.spec, life.report.status, life.grant, life.report.cpu)
-        self._nodes.poll()
         if not self._draining:
             await self._reconcile()
         await self._book.settle()
@@ -269,12 +272,12 @@ class Supervisor:
 
     async def _adopt(self) -> None:
         """Take over the store, and go on where an earlier supervisor ended: its streams may have run on."""
-        nodes = await asyncio.to_thread(ray.nodes)
-        refuse_nodes(self._store, sum(node["Alive"] for node in nodes))
+        await self._nodes.told()
+        refuse_nodes(self._store, len(self._nodes.doors))
         for line in await asyncio.to_thread(warnings_of, self._store, os.environ):
             logger.warning("%s", line)
         await self._book.open({"node": ray.get_runtime_context().get_node_id(), "at": time.time()})
-        await asyncio.gather(self._lives.find(self._book.epoch), self._nodes.look())
+        await self._lives.find(self._book.epoch)
         for life in self._lives:
             kept = self._book.kept(life.stream_id)
             if life.report is None and kept is not None:
@@ -292,7 +295,8 @@ class Supervisor:
         if found:  # what needs the store comes last
             self._entrance.open(self._survey(), found, self._budget())
         for kept in self._entrance.in_turn(found):
-            await self._start(kept.entry)
+            if not self._nodes.away:
+                await self._start(kept.entry)
 
     def _survey(self) -> Survey:
         placed = {life.stream_id: Placed(life.at, life.grant) for life in self._lives}
@@ -311,13 +315,13 @@ class Supervisor:
             case Restart(actor, unplaced):
                 if unplaced:
                     self._past.unplaced.add(self._lives[actor].stream_id)
-                self._end_soon(self._lives[actor])
+                self._endings.soon(self._lives[actor])
             case Stop(actor):
                 named = self._lives[actor].stream_id
                 logger.warning("an actor of stream %s is ended: nobody wants it", named, extra={"stream": named})
-                self._end_soon(self._lives[actor])
+                self._endings.soon(self._lives[actor])
             case Reap(actor):
-                await self._reap(self._lives[actor])
+                self._reap(self._lives[actor])
 
     async def _start(self, entry: Entry) -> None:
         """Begin another life of a stream: it is in the store before its actor is made. Raises StoreAway."""
@@ -338,39 +342,31 @@ class Supervisor:
         cpus, memory = self._config.stream_num_cpus, self._config.stream_memory_mb * 1024**2
         need = {**self._config.resources, **planned.grant.resources}
         node = self._entrance.place(entry.spec, planned.grant, need)
-        create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._heartbeat.lost)
+        create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._nodes.lost)
         numbers, how = (kept.epoch, kept.reserved - SEQUENCE_BLOCK), (planned.grant, planned.notes, tenancy)
         entry, rest = kept.entry, (*numbers, *how, self._config.trace_one_in)
+        told: tuple[Any, ...] = (self._book.epoch, entry.spec, entry.generation, self._policy, *rest)
         try:
-            actor = create.remote(self._book.epoch, entry.spec, entry.generation, self._policy, *rest)
+            actor = await ask_ray(partial(create.remote, *told))
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
         started = asyncio.get_running_loop().time()
         self._lives.add(Life(actor, stream_id, entry.generation, kept.epoch, planned.grant, started, node=node))
 
-    async def _reap(self, life: Life) -> None:
+    def _reap(self, life: Life) -> None:
+        """Once it is known whether its node has gone with it; who died on one that lives has died for certain."""
+        if life.at not in self._nodes.lost and not self._nodes.told_since(life.ended_at):
+            return
         self._lives.forget(life)
         if self._book.kept(life.stream_id) is None:
             return
         self._past.ended(life.stream_id, life.next_sequence)
-        if await self._heartbeat.lives_on(life.at):
+        if self._nodes.lives(life.at):
             self._past.died(life.stream_id, asyncio.get_running_loop().time())
             self._watch.died(life.stream_id)
         else:  # it was no fault of the stream: the next one need not wait
             self._lives.haunted.add(life.stream_id)
-
-    def _end_soon(self, life: Life) -> None:
-        task = asyncio.get_running_loop().create_task(self._end_all([life]))
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
-
-    async def _end_all(self, lives: Iterable[Life]) -> None:
-        for life in (found := list(lives)):
-            if self._book.kept(life.stream_id) is not None:
-                self._past.ended(life.stream_id, life.next_sequence)
-        await asyncio.gather(*(self._lives.end(life, self._book.epoch) for life in found))
-        self._wake.set()
 
     # Views ----------------------------------------------------------------------------------------------------
 
@@ -389,14 +385,16 @@ class Supervisor:
         return StreamView(spec=entry.spec, status=status)
 
     def _reason(self, stream_id: str, life: Life | None) -> str:
-        if self._draining:
-            return "the system is being stopped"
+        lack = None
         if life is not None:
             need = {**self._config.resources, **life.grant.resources}
             lack = shortage(need, (node.free for node in self._nodes.seen))
-            return f"its actor starts, or waits for room: {lack}" if lack else "its actor starts"
-        if self._trouble is not None:
-            return f"its actor can't be started: {self._trouble}"
         kept = self._book.kept(stream_id)
-        began = kept is not None and kept.epoch > 0
-        return "its actor ended and is started again" if began else "its actor is about to be started"
+        return why_unseen(
+            draining=self._draining,
+            starting=life is not None,
+            lack=lack,
+            store=str(self._trouble) if self._trouble is not None else None,
+            head_away=self._nodes.away,
+            began=kept is not None and kept.epoch > 0,
+        )

@@ -64,7 +64,10 @@ def survey(
     nodes: Collection[NodeSeen],
     models: Iterable[ModelState],
 ) -> Survey:
-    """Put together what is known; ``streams`` are those that were let in, running or not."""
+    """Put together what is known; ``streams`` are those that were let in, running or not.
+
+    A replica on a node that is not among ``nodes`` counts for nothing: it is lost, and will be missed in some seconds.
+    """
     settled = list(streams)
     costs = _costs(settled, seen, placed)
     spoken: defaultdict[str, float] = defaultdict(float)
@@ -81,10 +84,12 @@ def survey(
 
     engines: dict[str, float] = {}
     beside: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    there = {node.node for node in nodes}
     for model in models:
-        if model.replicas and all(replica.engine_fps > 0 for replica in model.replicas):
-            engines[model.name] = sum(replica.engine_fps for replica in model.replicas)
-        for replica in model.replicas:
+        replicas = [replica for replica in model.replicas if replica.node in there or not there]
+        if replicas and all(replica.engine_fps > 0 for replica in replicas):
+            engines[model.name] = sum(replica.engine_fps for replica in replicas)
+        for replica in replicas:
             here = beside[replica.node]
             here[model.name] = here.get(model.name, -asked[replica.node, model.name]) + replica.engine_fps
     rooms = tuple(

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from tests.chaos import clocks, network, store
 from tests.chaos.desired import Desired
+from tests.chaos.gcs import Gcs
 from tests.chaos.journal import Journal
 from tests.chaos.network import Network
 from tests.chaos.proxy import Proxy
@@ -35,18 +36,20 @@ FPS = 10
 GATE, YARD, SHELF, PATTERN = "gate", "yard", "shelf", "pattern"
 START_S = 60.0
 
+REPLICAS = 2
+"""Of the detector: whoever wants streams that outlive one without a cold start has two, and so has the API."""
+
 DETECTOR = {
     "engine": "fake",
     "fake": {"fixed_ms": 3.0, "per_frame_ms": 1.0, "width": 320, "height": 320, "max_batch_size": 8, "stride": 8},
     "num_cpus": 0.2,
-    "num_replicas": 2,
+    "num_replicas": REPLICAS,
 }
-"""Two replicas: whoever wants streams that outlive one without a cold start has two, and so has the API."""
 
 API = {"num_replicas": 2}
 
 CPUS = 1
-"""That Ray may hand out on the first node: more than half of it is taken, so that Ray prefers a second node."""
+"""That Ray may hand out on the first node, where all of the fleet has room."""
 
 StoreKind = Literal["redis", "sqlite"]
 
@@ -66,6 +69,7 @@ class Fleet:
     proxy: Proxy
     network: Network | None
     store: RedisServer | SqliteStore | None
+    gcs: Gcs | None
 
     @property
     def streams(self) -> frozenset[str]:
@@ -97,13 +101,16 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
         kept = _store(folder / "store", kind) if store.unavailable(kind) is None else None
         if kept is not None:
             stack.enter_context(kept)
-        offsets = stack.enter_context(_clocks(folder / "clocks"))
+        tables = stack.enter_context(RedisServer(folder / "tables")) if isinstance(kept, RedisServer) else None
+        of_ray = {} if tables is None else {"RAY_REDIS_ADDRESS": f"127.0.0.1:{tables.port}"}
+        offsets = stack.enter_context(_clocks(folder / "clocks", of_ray))
         (home := folder / "raysight").mkdir()
         args = {**API, **({"store": kept.url} if kept else {})}
         system = stack.enter_context(_system(run_raysight(home, clip, DETECTOR, api_args=args, num_cpus=CPUS)))
         desired = Desired()
         watcher = stack.enter_context(Watcher(system, desired, journal))
-        fleet = Fleet(system, desired, watcher, journal, gate, yard, offsets, sink, proxy, net, kept)
+        gcs = stack.enter_context(Gcs(system.cluster.pid)) if tables is not None else None
+        fleet = Fleet(system, desired, watcher, journal, gate, yard, offsets, sink, proxy, net, kept, gcs)
         fleet.put(GATE, {"source": {"url": gate.url("street")}, "outputs": [{"url": sink.url("gate")}]})
         fleet.put(YARD, {"source": {"url": f"rtsp://127.0.0.1:{proxy.port}/street"}})
         fleet.put(SHELF, {"source": {"url": "file:street.mp4", "loop": True}, "outputs": [{"url": "file:shelf.mp4"}]})
@@ -125,12 +132,12 @@ def _store(folder: Path, kind: StoreKind) -> RedisServer | SqliteStore:
 
 
 @contextmanager
-def _clocks(folder: Path) -> Iterator[Path]:
-    """Processes that are started meanwhile take their Unix time's offset from ``folder``."""
+def _clocks(folder: Path, further: dict[str, str]) -> Iterator[Path]:
+    """Processes that are started meanwhile take their Unix time's offset from ``folder``, and have ``further``."""
     folder.mkdir()
     before = dict(os.environ)
     paths = [str(Path(clocks.__file__ or "").parent), *filter(None, [before.get("PYTHONPATH")])]
-    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "CHAOS_CLOCKS": str(folder)}
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "CHAOS_CLOCKS": str(folder), **further}
     try:
         yield folder
     finally:

@@ -46,6 +46,11 @@ class Network:
         return f"198.18.{self.number}.6"
 
     @property
+    def here(self) -> str:
+        """Of this machine, towards the camera."""
+        return f"198.18.{self.number}.1"
+
+    @property
     def prefix(self) -> tuple[str, ...]:
         """Runs a command where the camera is."""
         return ("ip", "netns", "exec", self._camera)

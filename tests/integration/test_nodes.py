@@ -1,119 +1,170 @@
-"""Streams on several nodes of a real Ray: spread, moved off a node that drains, back when a node is lost."""
+"""Streams on several nodes of a real Ray: spread, moved off a node that drains, back when one is lost or cut off."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 import ray
-from ray._private.state import actors
-from ray.cluster_utils import Cluster
 
-from deployments.names import NAMESPACE
-from deployments.streams.policy import UrlPolicy
-from deployments.streams.spec import StreamSpec, StreamView
-from deployments.supervisor.config import SupervisorConfig
-from deployments.supervisor.finding.actor import get_supervisor, stream_actor
-from tests.support.redis_server import RedisServer
+from deployments.streams.lease import HOLD_S, WAIT_S
+from tests.chaos import network
+from tests.chaos.network import Network
+from tests.support.further_node import FurtherNode, family, relays_of, stream_actors_of
+from tests.support.site import all_online, nodes_of, running_site
 
-STREAMS = [f"camera-{number}" for number in range(6)]
-WAIT_S = 90.0
+STREAMS = [f"camera-{number}" for number in range(4)]
 
+BACK_S = 10.0
+"""Within which all streams are online again after a node is lost."""
 
-@dataclass(frozen=True)
-class Site:
-    """Three nodes that run streams, beside a head that runs none."""
-
-    cluster: Cluster
-    nodes: dict[str, Any]
-    supervisor: Any
-
-    def views(self) -> dict[str, StreamView]:
-        found: list[StreamView] = ray.get(self.supervisor.list.remote(), timeout=30)
-        return {view.spec.id: view for view in found}
-
-    def wait(self, done: Callable[[dict[str, StreamView]], bool]) -> dict[str, StreamView]:
-        """The first views that are ``done``."""
-        pause, deadline, views = threading.Event(), time.monotonic() + WAIT_S, {}
-        while time.monotonic() < deadline:
-            try:
-                views = self.views()
-            except ray.exceptions.RayActorError:  # it may have been on the lost node: Ray starts it again
-                views = {}
-            if views and done(views):
-                return views
-            pause.wait(0.3)
-        raise AssertionError({name: (view.status.state, view.status.node) for name, view in views.items()})
+CLOSING_S = 5.0
+"""What a lease leaves its holder to close its outputs in."""
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    with RedisServer(tmp_path / "redis") as redis:
+@pytest.mark.long
+@pytest.mark.timeout(420)
+def test_streams_are_spread_and_find_another_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        running_site(tmp_path, monkeypatch, cpus=0) as site,
+        site.further_node("first"),
+        site.further_node("second") as second,
+    ):
+        for name in STREAMS:
+            site.create(name)
+        views = site.wait(lambda views: len(views) == len(STREAMS) and all_online(views))
+        spread = Counter(view.status.node or "" for view in views.values())
+        assert len(spread) == 2, spread
+        assert max(spread.values()) <= 3, spread
+        lost = node_of(second)
+        (drained,) = set(spread) - {lost}
+
+        with site.further_node("third") as third:
+            before = {name: (view.status.epoch, site.sequence(name)) for name, view in views.items()}
+            there = {name for name, view in views.items() if view.status.node == drained}
+            gcs = ray._raylet.GcsClient(address=site.cluster.address)
+            assert gcs.drain_node(drained, 2, "test", 0)[0]
+            views = site.wait(lambda views: all_online(views) and drained not in nodes_of(views))
+            for name, (epoch, number) in before.items():
+                assert views[name].status.epoch == epoch + (name in there), name
+                assert site.sequence(name) > number
+
+            before = {name: (view.status.epoch, site.sequence(name)) for name, view in views.items()}
+            there = {name for name, view in views.items() if view.status.node == lost}
+            assert there
+            second.kill()
+            killed = time.monotonic()
+            views = site.wait(lambda views: all_online(views) and nodes_of(views) == {node_of(third)})
+            assert_back(there, killed)
+            for name, (epoch, number) in before.items():
+                assert views[name].status.epoch == epoch + (name in there), name
+                assert site.sequence(name) > number
+
+
+def node_of(node: FurtherNode) -> str:
+    """Ray's id of a node: its raylet is told it."""
+    for process in family(node.pid):
+        words = process.cmdline()
+        if words and words[0].endswith("/raylet"):
+            return next(word for word in words if word.startswith("--node_id=")).partition("=")[2]
+    raise AssertionError("there is no raylet")
+
+
+def assert_back(struck: set[str], since: float) -> None:
+    """That was soon enough, and how soon."""
+    took = time.monotonic() - since
+    print(f"{len(struck)} streams were back {took:.1f} s after their node was lost")
+    assert took <= BACK_S
+
+
+class Publishers:
+    """Looks ten times a second who publishes, here and there; every stream has one output, which is a process."""
+
+    def __init__(self, here: int, there: int) -> None:
+        self._pids = here, there
+        self.seen: list[tuple[float, int, int]] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        self._thread.start()
         try:
-            nodes = [cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20) for _ in range(3)]
-            ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False)
-            policy = UrlPolicy(media_root=tmp_path, output_root=tmp_path)
-            supervisor = get_supervisor(SupervisorConfig(), policy, redis.url)
-            yield Site(cluster, {node.node_id: node for node in nodes}, supervisor)
+            yield
         finally:
-            for name in STREAMS:
-                with_actor(name, lambda actor: ray.kill(actor))
-            ray.shutdown()
-            cluster.shutdown()
+            self._stopping.set()
+            self._thread.join(10)
+
+    def _look(self) -> None:
+        here, there = self._pids
+        while not self._stopping.wait(0.1):
+            with suppress(psutil.Error):
+                self.seen.append((time.monotonic(), len(relays_of(here)), len(relays_of(there))))
+
+    def last_there(self) -> float:
+        return max(at for at, _, there in self.seen if there)
 
 
-def with_actor(name: str, act: Callable[[Any], None]) -> None:
+@contextmanager
+def silence(net: Network) -> Iterator[None]:
+    """Nothing passes between the nodes, and neither is told."""
+    net.in_router("nft", "add table ip cut")
     try:
-        act(stream_actor(name))
-    except Exception:  # noqa: BLE001  # there is none, or no Ray any more
-        return
-
-
-def sequence(name: str) -> int:
-    picture: Any = ray.get(stream_actor(name).picture.remote(False, None, 20.0), timeout=30)
-    return int(picture.sequence)
-
-
-def all_online(views: dict[str, StreamView]) -> bool:
-    return all(view.status.online for view in views.values())
+        net.in_router("nft", "add chain ip cut way { type filter hook forward priority 0 ; policy drop ; }")
+        yield
+    finally:
+        net.in_router("nft", "delete table ip cut")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_streams_are_spread_and_find_another_node(site: Site) -> None:
-    for name in STREAMS:
-        spec = {"id": name, "source": {"url": "testsrc://?fps=5&size=160x120"}}
-        ray.get(site.supervisor.create.remote(StreamSpec.model_validate(spec)), timeout=60)
-    views = site.wait(lambda views: len(views) == len(STREAMS) and all_online(views))
-    spread = Counter(view.status.node for view in views.values())
-    assert set(spread) == set(site.nodes), spread
-    assert max(spread.values()) <= 3, spread
+@pytest.mark.skipif(network.unavailable() is not None, reason=str(network.unavailable()))
+@pytest.mark.parametrize("cut_s", [18.0, 45.0], ids=["shorter than Ray notices", "longer"])
+def test_a_node_that_is_cut_off_stops_before_others_publish_its_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_s: float
+) -> None:
+    with (
+        Network() as net,
+        running_site(tmp_path, monkeypatch, cpus=2, address=net.here) as site,
+        site.further_node("cut-off", net.address, net.prefix) as far,
+    ):
+        for name in STREAMS:
+            site.create(name, outputs=[{"url": f"file:{name}.mp4"}])
+        views = site.wait(lambda views: len(views) == len(STREAMS) and all_online(views))
+        home = ray.get_runtime_context().get_node_id()
+        there = {name for name, view in views.items() if view.status.node != home}
+        assert there
+        assert len(there) < len(STREAMS)
+        before = {name: (view.status.epoch, site.sequence(name)) for name, view in views.items()}
+        head = site.cluster.head_node.all_processes["raylet"][0].process.pid
+        publishers = Publishers(head, far.pid)
+        site.wait(lambda _: len(relays_of(far.pid)) == len(there))
+        with publishers.looking():
+            with silence(net):
+                cut = time.monotonic()
+                views = site.wait(lambda views: all_online(views) and nodes_of(views) == {home})
+                assert_back(there, cut)
+                threading.Event().wait(cut + cut_s - time.monotonic())
+            site.wait(lambda _: settled(head, far))
+        for name, (epoch, number) in before.items():
+            assert views[name].status.epoch == epoch + (name in there), name
+            assert site.sequence(name) > number
+        assert all(there_now + here_now <= len(STREAMS) for _, here_now, there_now in publishers.seen)
+        assert publishers.last_there() < cut + HOLD_S + CLOSING_S
+        print(f"published there until {publishers.last_there() - cut:.1f} s after the cut")
+        first_here = min(at for at, here_now, _ in publishers.seen if here_now == len(STREAMS))
+        print(f"all published here from {first_here - cut:.1f} s after the cut on")
+        assert cut + WAIT_S < first_here
+        assert first_here > publishers.last_there()
 
-    states = actors(site.supervisor._actor_id.hex())
-    home = states["Address"]["NodeID"]
-    drained, lost = [node for node in site.nodes if node != home][:2]
-    before = {name: (view.status.epoch, sequence(name)) for name, view in views.items()}
-    there = {name for name, view in views.items() if view.status.node == drained}
-    gcs = ray._raylet.GcsClient(address=site.cluster.address)
-    assert gcs.drain_node(drained, 2, "test", 0)[0]
-    views = site.wait(lambda views: all_online(views) and all(v.status.node != drained for v in views.values()))
-    for name, (epoch, number) in before.items():
-        assert views[name].status.epoch == epoch + (name in there), name
-        assert sequence(name) > number
 
-    there = {name for name, view in views.items() if view.status.node == lost}
-    assert there
-    site.cluster.remove_node(site.nodes[lost], allow_graceful=False)
-    rest = {node for node in site.nodes if node not in (drained, lost)}
-    site.wait(lambda views: all_online(views) and {view.status.node for view in views.values()} <= rest)
-    assert all(sequence(name) > before[name][1] for name in STREAMS)
+def settled(head: int, far: FurtherNode) -> bool:
+    """One actor for each stream, all on the head, each with its output."""
+    here, there = stream_actors_of(head), stream_actors_of(far.pid)
+    return len(here) == len(relays_of(head)) == len(STREAMS) and not there

@@ -7,8 +7,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,25 @@ import yaml
 
 from deployments.names import application_of
 from serve_app.local import LocalCluster, Ports, free_port
+from tests.support.further_node import relays_of
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
 
 
 @dataclass(frozen=True)
 class Raysight:
-    """A running system: its API, its folders, its processes."""
+    """A running system: its API, its folders, its processes.
+
+    Attributes:
+        further: first processes of the nodes that a test has added.
+    """
 
     cluster: LocalCluster
     api: httpx.Client
     media_root: Path
     output_root: Path
     config: dict[str, Any]
+    further: list[int] = field(default_factory=list)
 
     def status(self, stream_id: str) -> dict[str, Any]:
         """The status part of one stream."""
@@ -87,13 +93,8 @@ class Raysight:
         return self.processes("ray::ServeReplica:detector:Detector")
 
     def relays(self) -> list[psutil.Process]:
-        """The processes that send the outputs of streams."""
-        found = []
-        for process in psutil.Process(self.cluster.pid).children(recursive=True):
-            with suppress(psutil.Error):
-                if "deployments.streams.media.relay" in process.cmdline():
-                    found.append(process)
-        return found
+        """The processes that send the outputs of streams, on all nodes."""
+        return [relay for pid in (self.cluster.pid, *self.further) for relay in relays_of(pid)]
 
     def delete_all(self) -> None:
         """Leave no stream behind."""

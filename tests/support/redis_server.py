@@ -24,6 +24,7 @@ class RedisServer:
     settings: tuple[str, ...] = DURABLE
     password: str | None = None
     tls: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -38,14 +39,14 @@ class RedisServer:
     def url(self) -> str:
         """Where it is, its password included."""
         scheme, word = ("rediss" if self.tls else "redis"), f":{self.password}@" if self.password else ""
-        return f"{scheme}://{word}127.0.0.1:{self.port}"
+        return f"{scheme}://{word}{self.host}:{self.port}"
 
     def start(self) -> None:
         """Return once it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = ("--port", "0", "--tls-port", str(self.port), *self.tls) if self.tls else ("--port", str(self.port))
         word = ("--requirepass", self.password) if self.password else ()
-        command = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        command = ["redis-server", "--bind", self.host, "--save", "", "--dir", str(self.folder)]
         with (self.folder / "redis.log").open("wb") as log:
             self._process = subprocess.Popen([*command, *ports, *word, *self.settings], stdout=log, stderr=log)
         deadline = time.monotonic() + START_S
@@ -60,6 +61,11 @@ class RedisServer:
             self._process.kill()
             self._process.wait(10)
             self._process = None
+
+    def signal(self, number: int) -> None:
+        """Such as SIGSTOP: connections are taken then, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def client(self) -> redis.Redis:
         """A plain client, for what tests do behind the store's back."""

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import ray
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
@@ -47,6 +48,7 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy, store: str) -> A
         lifetime="detached",
         get_if_exists=True,  # of several replicas one is the first
         num_cpus=0,
+        resources={HEAD_NODE_RESOURCE_NAME: 0.001},  # so that the loss of no other node takes who has to see it
         max_restarts=-1,
         max_concurrency=256,
     )

@@ -8,21 +8,19 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import ray
-from ray.exceptions import RayError
 
+from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.heartbeat.silence import Silence
 from deployments.supervisor.lives.actor import Life, Lives
+from deployments.supervisor.nodes.actor import Nodes
 
 BEAT_S = 0.5
 
 KNOCK_S = 1.0
 """How long a raylet's port may take to accept a connection, which its kernel does."""
 
-TABLE_S = 1.0
-"""How often Ray is asked for its nodes."""
-
-TABLE_TIMEOUT_S = 5.0
-"""With the GCS away Ray does not answer; until it does, nobody is vouched for on its word."""
+KILL_S = 5.0
+"""How long Ray may take to forget an actor; with the GCS away it does so once that is back."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,54 +33,51 @@ class Heartbeat:
         on_loss: called once lives were given up.
     """
 
-    def __init__(self, lives: Lives, epoch: Callable[[], int], on_loss: Callable[[], None]) -> None:
+    def __init__(self, lives: Lives, nodes: Nodes, epoch: Callable[[], int], on_loss: Callable[[], None]) -> None:
         self._lives = lives
+        self._nodes = nodes
         self._epoch = epoch
         self._on_loss = on_loss
-        self._own: str = ray.get_runtime_context().get_node_id()
         self._silence = Silence()
-        self._doors: dict[str, tuple[str, int]] = {}
-        self.lost: frozenset[str] = frozenset()
-        """Nodes that are lost, though Ray takes them for alive: nothing must be started there."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._beats()), loop.create_task(self._tables())]
-
-    async def lives_on(self, node: str | None) -> bool:
-        """Whether Ray takes that node for alive, asked now; who died there has then died for certain."""
-        return node not in self.lost and await self._table() and node in self._doors
+        self._knocks: dict[str, asyncio.Task[None]] = {}
+        self._losses: dict[str, asyncio.Task[None]] = {}
+        self._task = asyncio.get_running_loop().create_task(self._beats())
 
     async def _beats(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                self._silence.listen(loop.time())
-                self._lives.poll(self._epoch())
-                await self._look()
+                self._beat()
             except Exception:
                 logger.exception("a heartbeat failed; the next one comes")
             await asyncio.sleep(BEAT_S)
 
-    async def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+    def _beat(self) -> None:
+        """Waits for nothing: what a beat waits for would pass for a sleep of ours, and nobody would ever be lost."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._silence.listen(now)
+        self._lives.unrivalled_at = self._nodes.unrivalled_at
+        self._lives.poll(self._epoch())
         for life in self._lives:
             if life.report is not None and life.report.status.node is not None:
                 self._silence.heard(life.report.status.node, life.heard_at)
-        others = [node for node in self._doors if node != self._own]
-        await asyncio.gather(*(self._knock(node) for node in self._silence.suspects(others, now)))
-        now = asyncio.get_running_loop().time()
+        self._knocks = {node: knock for node, knock in self._knocks.items() if not knock.done()}
+        self._losses = {key: loss for key, loss in self._losses.items() if not loss.done()}
+        others = self._nodes.others
+        for node in set(self._silence.suspects(others, now)) - self._knocks.keys():
+            self._knocks[node] = loop.create_task(self._knock(node))
         lost = frozenset(self._silence.lost(others, now))
-        for node in lost - self.lost:
+        for node in lost - self._nodes.lost:
             logger.error("node %s is lost: nothing on it has answered for 3 s; its streams start elsewhere", node)
-        self.lost = lost
-        gone = [life for life in self._lives if life.at in lost and life.alive and not life.stopping]
-        if gone:
-            await asyncio.gather(*(self._give_up(life) for life in gone))
-            self._on_loss()
+        self._nodes.lose(lost)
+        for life in self._lives:
+            if life.at in lost and life.alive and life.key not in self._losses:
+                self._losses[life.key] = loop.create_task(self._give_up(life))
 
     async def _knock(self, node: str) -> None:
         with suppress(OSError, TimeoutError, KeyError):
             async with asyncio.timeout(KNOCK_S):
-                _, writer = await asyncio.open_connection(*self._doors[node])
+                _, writer = await asyncio.open_connection(*self._nodes.doors[node])
             writer.close()
             self._silence.heard(node, asyncio.get_running_loop().time())
 
@@ -90,25 +85,7 @@ class Heartbeat:
         """Let Ray forget it, so that its name is free; the actor ends if it is ever reached."""
         self._lives.haunted.add(life.stream_id)
         with suppress(Exception):
-            async with asyncio.timeout(TABLE_TIMEOUT_S):
-                await asyncio.to_thread(ray.kill, life.actor, no_restart=True)
-        life.alive = False
-
-    async def _tables(self) -> None:
-        while True:
-            await self._table()
-            await asyncio.sleep(TABLE_S)
-
-    async def _table(self) -> bool:
-        """Ask Ray for its nodes; False where it did not say. While ours lives, no other supervisor was started."""
-        asked = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(TABLE_TIMEOUT_S):
-                nodes = await asyncio.to_thread(ray.nodes)
-        except (RayError, RuntimeError, TimeoutError, OSError) as error:
-            logger.debug("Ray does not tell its nodes: %s", error)
-            return False
-        self._doors = {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
-        if self._own in self._doors:
-            self._lives.unrivalled_at = asked
-        return True
+            async with asyncio.timeout(KILL_S):
+                await ask_ray(ray.kill, life.actor, no_restart=True)
+        life.ended(asyncio.get_running_loop().time())
+        self._on_loss()

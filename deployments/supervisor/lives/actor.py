@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from deployments.code import code_version
 from deployments.store.protocol import Fenced
@@ -20,6 +20,7 @@ from deployments.streams.actor import Report, stream_actors
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.history import Histories
 from deployments.streams.spec import StreamState
+from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.reconcile import Observed
 
 POLL_TIMEOUT_S = 5.0
@@ -60,6 +61,7 @@ class Life:
         found: another supervisor started it.
         foreign: it doesn't understand our calls, so it is of another release.
         heard_at: when it last answered, seconds on the loop's clock.
+        ended_at: when it was heard that it has ended, by the same clock.
         vouched: the stamp of the newest report for which it can be told that nobody had succeeded it then.
         node: where it was asked to start.
         asked_at: when it was last asked, seconds on the loop's clock.
@@ -77,6 +79,7 @@ class Life:
     found: bool = False
     foreign: bool = False
     heard_at: float = 0.0
+    ended_at: float = 0.0
     vouched: float | None = None
     poll: asyncio.Task[None] | None = None
     node: str | None = None
@@ -95,6 +98,11 @@ class Life:
     def stopping(self) -> bool:
         """Whether it was told to stop."""
         return self.ending is not None
+
+    def ended(self, now: float) -> None:
+        """It answers no more."""
+        if self.alive:
+            self.alive, self.ended_at = False, now
 
     @property
     def key(self) -> str:
@@ -136,6 +144,7 @@ class Lives:
         self._lives: dict[str, Life] = {}
         self._by_stream: defaultdict[str, list[Life]] = defaultdict(list)
         self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
+        self._seeking: asyncio.Task[None] | None = None
 
     def __iter__(self) -> Iterator[Life]:
         return iter(list(self._lives.values()))
@@ -162,7 +171,9 @@ class Lives:
         self.haunted.update(set(leased) - publishing)
 
     def add(self, life: Life) -> None:
-        """Take in an actor."""
+        """Take in an actor; one that was just found as well is that of this life."""
+        if (found := self._lives.get(life.key)) is not None:
+            self._by_stream[life.stream_id].remove(found)
         self._lives[life.key] = life
         self._by_stream[life.stream_id].append(life)
 
@@ -205,12 +216,17 @@ class Lives:
         now = asyncio.get_running_loop().time()
         known = {life.stream_id for life in self._lives.values() if life.alive}  # a name has one actor at a time
         found = []
-        for stream_id, actor in (await asyncio.to_thread(stream_actors, known)).items():
+        for stream_id, actor in (await ask_ray(stream_actors, known)).items():
             key = key_of(actor)
             if key not in self._lives and key not in self._ended:
                 found.append(Life(actor, stream_id, 0, 0, NOTHING, now, found=True))
                 self.add(found[-1])
         await asyncio.gather(*(self.ask(life, epoch, FIND_TIMEOUT_S) for life in found))
+
+    def seek(self, epoch: int) -> None:
+        """`find`, unless that goes on already: with the head away it hangs."""
+        if self._seeking is None or self._seeking.done():
+            self._seeking = asyncio.get_running_loop().create_task(self.find(epoch))
 
     def poll(self, epoch: int) -> None:
         """Ask all who have answered the last question; of very many, `ASKED_AT_ONCE` of those who wait longest."""
@@ -228,14 +244,14 @@ class Lives:
             life.vouched = life.report.stamp
         try:
             report: Report = await asyncio.wait_for(life.actor.report.remote(epoch, heard, life.vouched), timeout_s)
-        except TimeoutError:
-            return  # not placed yet, or busy; shown as it last was
+        except (TimeoutError, ActorUnavailableError):
+            return  # not placed yet, busy or cut off; shown as it last was
         except Fenced:
             self.fenced = True
         except _NOT_UNDERSTOOD:
             life.foreign = True
         except RayActorError:
-            life.alive = False
+            life.ended(asyncio.get_running_loop().time())
         except RayError:
             logger.exception("an actor could not report")
         else:
@@ -264,5 +280,5 @@ class Lives:
             what = "stream %s did not stop within %g s: its actor is killed"
             logger.warning(what, life.stream_id, timeout_s, extra={"stream": life.stream_id})
             self.haunted.add(life.stream_id)
-        ray.kill(life.actor, no_restart=True)
+        await ask_ray(ray.kill, life.actor, no_restart=True)
         self.forget(life)

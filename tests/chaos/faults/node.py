@@ -1,79 +1,101 @@
-"""A worker node dies: a second Ray node of this machine, all processes of which are killed at once."""
+"""A worker node dies: a second Ray node of this machine, all processes of which are killed at once.
+
+What draws streams to a node is a replica of their model, so one is brought there first: Serve has Ray spread replicas,
+and the node that has none yet gets the successor of one that is killed sooner or later."""
 
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
 
 from tests.chaos.faults.fault import Fault, Outcome, last
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import REPLICAS, Fleet
 from tests.chaos.store import SqliteStore
+from tests.support.further_node import FurtherNode
 
 LIMIT_S = 10.0
-UP_WITHIN_S = 40.0
-PLACED_WITHIN_S = 30.0
+REPLICA_WITHIN_S = 150.0
+PLACED_WITHIN_S = 60.0
 SETTLE_S = 2.0
 """Between the last actor that was moved and the kill."""
 
+STREAMS_THERE = 2
+"""So many of the four are on the node when it dies."""
+
 
 def kill_node(fleet: Fleet, rng: random.Random) -> Outcome:
-    """Start the node, move a stream to it by starting its actor anew, and kill it."""
-    nodes = {status["node"] for status in fleet.watcher.statuses().values()}
+    """Start the node, bring a replica of the detector to it, which draws streams there, and kill it."""
+    home = {status["node"] for status in fleet.watcher.statuses().values()}
     epochs = fleet.watcher.epochs()
-    ray = _start(fleet)
-    try:
-        moved = _move(fleet, nodes)
-        last(SETTLE_S)
-        fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
-    finally:
-        began_wall = time.time()
-        _kill(ray)
-    prepared = {i for i, epoch in fleet.watcher.epochs().items() if epoch > epochs[i]}
-    return Outcome(frozenset(moved | prepared), began_wall=began_wall)
-
-
-def _start(fleet: Fleet) -> subprocess.Popen[bytes]:
     cluster = fleet.system.cluster
-    with (cluster.folder / "node.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.ray_node", str(cluster.gcs_port)],
-            stdin=subprocess.PIPE,  # which it ends with, should this process die
-            stdout=log,
-            stderr=log,
-            env=cluster.environment(),
-        )
+    gcs, log = f"127.0.0.1:{cluster.gcs_port}", cluster.folder / "node.log"
+    with FurtherNode(gcs, log, environment=cluster.environment()) as node:
+        fleet.system.further.append(node.pid)
+        try:
+            _bring_replica(fleet, rng, home)
+            moved = _move(fleet, rng, home)
+            last(SETTLE_S)
+            fleet.journal.note(f"{', '.join(sorted(moved))}: on the node that is killed now")
+        finally:
+            fleet.system.further.remove(node.pid)
+        began_wall = time.time()
+    prepared = {i for i, epoch in fleet.watcher.epochs().items() if epoch > epochs[i]}
+    return Outcome(frozenset(moved | prepared), lambda: _replicas_at(fleet, home) >= REPLICAS, began_wall)
 
 
-def _move(fleet: Fleet, nodes: set[str]) -> set[str]:
-    """Kill actors until one of their successors is on the other node: Ray prefers the emptier one."""
-    deadline = time.monotonic() + UP_WITHIN_S + PLACED_WITHIN_S
+def _bring_replica(fleet: Fleet, rng: random.Random, home: set[str]) -> None:
+    """Kill replicas until the successor of one is on the other node: Ray spreads them."""
+    deadline = time.monotonic() + REPLICA_WITHIN_S
     while time.monotonic() < deadline:
-        for stream_id, status in fleet.watcher.statuses().items():
-            if status["node"] not in nodes and status["online"] and stream_id in fleet.streams:
-                return {i for i, s in fleet.watcher.statuses().items() if s["node"] == status["node"]}
-        actors = fleet.system.processes("ray::StreamActor")
-        if len(actors) == len(fleet.streams):
-            actors[0].kill()
-        last(3.0)
-    seen = (fleet.system.cluster.folder / "node.log").read_text()[-1000:]
-    raise RuntimeError(f"no stream came to the second node: {seen}")
+        running = _replicas(fleet)
+        if len(running) >= REPLICAS:
+            if any(node not in home for _, node in running):
+                return
+            pid, _ = rng.choice(running)
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+            _await(lambda: pid not in {pid for pid, _ in _replicas(fleet)}, deadline)
+        last(0.5)
+    raise RuntimeError("no replica of the detector came to the second node")
 
 
-def _kill(ray: subprocess.Popen[bytes]) -> None:
-    """Its whole family at once, as a power cut would."""
-    family = []
-    with suppress(psutil.NoSuchProcess):
-        head = psutil.Process(ray.pid)
-        family = [head, *head.children(recursive=True)]
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    ray.communicate(timeout=10)
+def _move(fleet: Fleet, rng: random.Random, home: set[str]) -> set[str]:
+    """Kill actors until some of their successors are on the other node, beside the replica that has nothing to do."""
+    deadline = time.monotonic() + PLACED_WITHIN_S
+    while time.monotonic() < deadline:
+        statuses = {i: s for i, s in fleet.watcher.statuses().items() if i in fleet.streams}
+        there = {i for i, status in statuses.items() if status["node"] not in home and status["online"]}
+        if len(there) >= STREAMS_THERE:
+            return there
+        if all(status["online"] for status in statuses.values()):
+            rng.choice(fleet.system.processes("ray::StreamActor")).kill()
+            last(2.0)  # until its end is known
+        last(0.5)
+    placed = {i: status["node"] for i, status in fleet.watcher.statuses().items()}
+    raise RuntimeError(f"too few streams came to the second node; they are at {placed}, and began at {home}")
+
+
+def _replicas(fleet: Fleet) -> list[tuple[int, str]]:
+    """Process and node of each replica that Serve calls running."""
+    try:
+        deployments = fleet.system.cluster.serve_details()["applications"]["detector"]["deployments"]
+    except OSError:
+        return []  # the dashboard is busy: asked again
+    replicas = [replica for deployment in deployments.values() for replica in deployment["replicas"]]
+    return [(one["pid"], one["node_id"]) for one in replicas if one["state"] == "RUNNING"]
+
+
+def _replicas_at(fleet: Fleet, nodes: set[str]) -> int:
+    return sum(node in nodes for _, node in _replicas(fleet))
+
+
+def _await(done: Callable[[], bool], deadline: float) -> None:
+    while not done() and time.monotonic() < deadline:
+        last(0.2)
 
 
 def _unavailable(fleet: Fleet) -> str | None:

@@ -93,6 +93,7 @@ class Stream:
         self.threads = set(threading.enumerate())
         self.backoffs = backoffs
         self.generation = 1
+        held = changes.pop("held", None)
         self.runner = StreamRunner(
             spec(**changes),
             1,
@@ -103,6 +104,7 @@ class Stream:
             node="node-1",
             observe=lambda stage, seconds: None,
             backoff=lambda: self.backoffs.pop(0) if self.backoffs else Delays(3600.0, 3600.0),
+            held=held,
         )
         self.runner.start()
 
@@ -558,3 +560,47 @@ def test_outputs_that_cannot_be_closed_do_not_end_the_stream(start: Start, monke
     stream.until(StreamState.PAUSED)
     stream.apply()
     stream.until(StreamState.ONLINE)
+
+
+WHY = "its outputs pause: nobody knows who publishes"
+
+
+def test_a_stream_that_is_held_goes_on_without_its_outputs_and_tells_why(start: Start) -> None:
+    stream = start(outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    (publisher,) = stream.media.publishers
+    assert [output.url for output in publisher.outputs] == [OUTPUT["url"]]
+    stream.runner.hold(WHY)
+    assert publisher.outputs == ()
+    status = stream.runner.status()
+    assert status.online
+    (output,) = status.outputs
+    assert (output.state, output.last_error and output.last_error.code) == ("held", StreamErrorCode.NO_LEASE)
+    before = status.frames.decoded
+    stream.media.sources[0].feed(item(0))
+    until(lambda: stream.runner.status().frames.decoded == before + 1)
+    stream.runner.hold(None)
+    assert [output.url for output in publisher.outputs] == [OUTPUT["url"]]
+    assert [entry.error.message for entry in stream.runner.history.since(0)[1] if entry.error] == [WHY]
+
+
+def test_a_change_of_outputs_while_held_opens_none_and_counts_afterwards(start: Start) -> None:
+    stream = start(held=WHY, outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    (publisher,) = stream.media.publishers
+    assert publisher.outputs == ()
+    other = {"url": "rtmp://media/other"}
+    stream.apply(outputs=[other])
+    assert publisher.outputs == ()
+    stream.runner.hold(None)
+    assert [output.url for output in publisher.outputs] == [other["url"]]
+
+
+def test_a_source_that_comes_back_while_held_opens_no_output(start: Start) -> None:
+    stream = start(outputs=[OUTPUT], backoffs=(Delays(0.0, 3600.0),))
+    stream.until(StreamState.ONLINE)
+    stream.runner.hold(WHY)
+    stream.media.sources[0].feed(ENDED)
+    stream.until_opened(2)
+    stream.until(StreamState.ONLINE)
+    assert all(publisher.outputs == () for publisher in stream.media.publishers)

@@ -152,3 +152,9 @@ def test_who_was_not_looked_at_does_not_start_by_oversight() -> None:
     world.entrance.open(world.survey(), crowd, Budget())
     assert world.entrance.why_not(crowd[0].entry.spec) is None
     assert world.entrance.why_not(crowd[-1].entry.spec) is not None
+
+
+def test_replicas_on_a_node_that_is_lost_count_for_nothing() -> None:
+    found = Entrance().survey(SupervisorConfig(), [], {}, NODES[:1], [model(("a", 30.0), ("b", 60.0))])
+    assert found.room.engines == {"default": 30.0}
+    assert [node.node for node in found.room.nodes] == ["a"]

@@ -1,7 +1,8 @@
-"""A second Ray node, as `ray.cluster_utils.Cluster` adds one: ``python -m tests.chaos.ray_node GCS_PORT``.
+"""A further Ray node: ``python -m tests.support.ray_node GCS_ADDRESS OWN_ADDRESS CPUS``, as `ray.cluster_utils.Cluster`
+adds one.
 
 ``ray start`` refuses a second node where the first is told that there is no cluster, which is what keeps Ray on the
-loopback. Reads standard input and ends with it.
+loopback. Says ``up``, reads standard input and ends with it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import sys
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 
-CPUS = 8
-STORE_BYTES = 150 * 2**20
+STORE_BYTES = 100 * 2**20
 
 if __name__ == "__main__":
+    gcs, own, cpus = sys.argv[1:]
     node = Node(
         RayParams(
-            gcs_address=f"127.0.0.1:{sys.argv[1]}",
-            node_ip_address="127.0.0.1",
-            num_cpus=CPUS,
+            gcs_address=gcs,
+            node_ip_address=own,
+            num_cpus=int(cpus),
             num_gpus=0,
             object_store_memory=STORE_BYTES,
             min_worker_port=0,
