@@ -73,7 +73,7 @@ def _config_map(folder: Path, generator: Manifest, users: list[Manifest]) -> Man
 
 
 def _suffix(data: dict[str, str]) -> str:
-    """Kustomize's hash of a ConfigMap: of its JSON as Go writes it, the name left empty; ten digits without look-alikes."""
+    """Kustomize's hash: of the ConfigMap as Go writes it in JSON, without its name; ten digits without look-alikes."""
     text = json.dumps(
         {"data": data, "kind": "ConfigMap", "name": ""}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
