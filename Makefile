@@ -4,10 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SHELL := /bin/bash
 
-.PHONY: help setup demo test test-all check-k8s lint lock openapi clean
+.PHONY: help setup demo test test-all check-k8s k8s-local lint lock openapi clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(VENV)/.installed  ## make the virtual environment, locked versions
 
@@ -34,6 +34,9 @@ test: setup lint  ## everything that fits into ten minutes on two cores
 
 test-all: setup  ## what takes longer: the minute-long measurements of the main job
 	$(PY) -m pytest -m long
+
+k8s-local:  ## a cluster of kind on this machine with raysight in it; needs docker, kind, helm, kubectl
+	@scripts/k8s-local
 
 check-k8s: setup  ## the manifests, the Dockerfile and the documents about them; a part of `test`
 	$(PY) -m pytest -m "not long" tests/k8s

@@ -183,7 +183,7 @@ class Cluster:
             values |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "600", "RAY_ADDRESS": f"{HEAD_NAME}:6379"}
         # The image has its packages where Python finds them; here they may lie elsewhere.
         return values | {
-            "PATH": f"{_bin()}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": ":".join([*_programs(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]),
             "PYTHONPATH": ":".join(filter(None, sys.path)),
         }
 
@@ -234,7 +234,7 @@ class Cluster:
             "RUN_AS_USER": str(context["runAsUser"]),
             "RUN_AS_GROUP": str(context["runAsGroup"]),
             "PYTHON_FOLDERS": " ".join(
-                {os.path.realpath(sys.base_prefix), str(_bin()), *filter(os.path.isdir, sys.path)}
+                {os.path.realpath(sys.base_prefix), *_programs(), *filter(os.path.isdir, sys.path)}
             ),
         }
 

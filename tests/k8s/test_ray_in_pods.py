@@ -1,7 +1,7 @@
-"""Ray, Serve and raysight come up from the manifest alone: its flags, variables, secrets, users and closed file systems.
+"""Ray, Serve and raysight come up from the manifest alone: its flags, variables, secrets, users, closed file systems.
 
-The overlay `local` runs for real, in `pods_here.Cluster`: head and worker, two Redis with their shipped configuration, a
-stream. Then the head is lost, and the stream goes on.
+The overlay `local` runs for real, in `pods_here.Cluster`: head and worker, two Redis with their shipped configuration,
+a stream. Then the head is lost, and the stream goes on.
 """
 
 from __future__ import annotations
