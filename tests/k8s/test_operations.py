@@ -23,10 +23,10 @@ _BY_KUBERAY = {("Service", "raysight-head-svc")}
 
 
 def kubectl(text: str) -> Iterator[list[str]]:
-    """The words of every kubectl command."""
+    """The words of every kubectl command, without what it runs in a pod."""
     for block in blocks(text, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
-            for command in re.split(r" && | \| ", line):
+            for command in re.split(r" && | \| ", re.sub(r" -- (?:bash|sh) -c .*", "", line)):
                 if command.startswith("kubectl "):
                     yield shlex.split(command, comments=True)
 
