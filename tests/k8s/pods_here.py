@@ -108,6 +108,13 @@ class Cluster:
         )
         log.close()
 
+    def replace_ended(self) -> None:
+        """Start those again that ended by themselves, as KubeRay does: Ray gives up where a start takes over 30 s."""
+        for name, process in list(self._running.items()):
+            if process.poll() is not None:
+                self.kill(name)
+                self.start(name)
+
     def kill(self, name: str) -> None:
         """End all processes of a pod, as a node does that is lost."""
         process = self._running.pop(name)

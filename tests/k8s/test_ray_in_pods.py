@@ -104,8 +104,13 @@ def deploy(cluster: Cluster) -> None:
 @pytest.mark.timeout(600)
 def test_a_stream_runs_and_outlives_the_head(cluster: Cluster) -> None:
     head, worker = (f"http://{cluster.address(name)}" for name in ("head", "cpu"))
-    for pod in (head, worker):  # the probes, which carry no token
-        wait(lambda pod=pod: healthy(f"{pod}:52365/api/healthz"), START_S)
+
+    def probed(pod: str) -> bool:
+        cluster.replace_ended()
+        return healthy(f"{pod}:52365/api/healthz")
+
+    for pod in (head, worker):  # the probes carry no token
+        wait(lambda pod=pod: probed(pod), START_S)
     deploy(cluster)
     for pod in (head, worker):  # what the operator asks of the head, and kubelets of pods with a replica
         wait(lambda pod=pod: healthy(f"{pod}:8000/-/healthz"), 60)
@@ -138,7 +143,7 @@ def test_a_stream_runs_and_outlives_the_head(cluster: Cluster) -> None:
         "the API and the stream go on without a head"
     )
     cluster.start("head")
-    wait(lambda: healthy(f"{head}:52365/api/healthz"), START_S)
+    wait(lambda: probed(head), START_S)
     wait(lambda: healthy(f"{head}:8000/-/healthz"), START_S)
     after = wait(lambda: (now := status())["state"] == "running" and now, 60)
     assert after["epoch"] == before["epoch"], "the same life"
