@@ -47,6 +47,8 @@ for folder in $PYTHON_FOLDERS; do
     while [ "$folder" != / ]; do chmod o+rx ".$folder"; folder=$(dirname "$folder"); done
 done
 cp "$FILES"/hosts etc/hosts
+echo "nameserver 127.0.0.1" > etc/resolv.conf.here
+mv -f etc/resolv.conf.here etc/resolv.conf
 cp "$FILES"/store-keys etc/raysight/store-keys
 for place in tmp recordings; do mount -t tmpfs "$place" "$place"; chmod 1777 "$place"; done
 mount -t tmpfs -o size="$SHM" shm dev/shm
@@ -188,8 +190,9 @@ class Cluster:
             }
         else:
             values |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "600", "RAY_ADDRESS": f"{HEAD_NAME}:6379"}
-        # The image has its packages where Python finds them; here they may lie elsewhere.
+        # Only here: there is no DNS, for whose answers gRPC would wait, and packages may lie where an image has none.
         return values | {
+            "GRPC_DNS_RESOLVER": "native",
             "PATH": ":".join([*_programs(), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]),
             "PYTHONPATH": ":".join(filter(None, sys.path)),
         }
