@@ -4,10 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SHELL := /bin/bash
 
-.PHONY: help setup demo test test-all lint lock openapi clean
+.PHONY: help setup demo test test-all check-k8s k8s-local lint lock openapi clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(VENV)/.installed  ## make the virtual environment, locked versions
 
@@ -29,11 +29,17 @@ lint: setup  ## ruff and mypy
 
 test: setup lint  ## everything that fits into ten minutes on two cores
 	@scripts/system-packages libgl1 chromium iproute2 nftables redis-server gir1.2-gst-rtsp-server-1.0 python3-gi prometheus gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg
-	$(PY) -m pytest -m "not long" -n auto tests/unit tests/contracts tests/fuzz
+	$(PY) -m pytest -m "not long" -n auto tests/unit tests/contracts tests/fuzz tests/k8s
 	$(PY) -m pytest -m "not long" tests/integration tests/e2e tests/chaos tests/gpu
 
 test-all: setup  ## what takes longer: the minute-long measurements of the main job
 	$(PY) -m pytest -m long
+
+k8s-local:  ## a cluster of kind on this machine with raysight in it; needs docker, kind, helm, kubectl
+	@scripts/k8s-local
+
+check-k8s: setup  ## the manifests, the Dockerfile and the documents about them; a part of `test`
+	$(PY) -m pytest -m "not long" tests/k8s
 
 openapi: setup  ## write the snapshot of the OpenAPI anew
 	$(PY) -m tests.contracts.test_openapi

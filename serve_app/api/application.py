@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve_app.api import access, detect, fleet, inference_v2, live, models, streams, system
+from serve_app.api import access, detect, fleet, inference_v2, live, media_server, models, streams, system
 from serve_app.api.dependencies import Ports
 from serve_app.api.doors import Doorkeeper
 from serve_app.api.openapi import describe
@@ -91,7 +91,7 @@ def create_api(
     app.state.viewers = viewers
     app.state.doors = doors
     app.state.own = OwnPorts(app.state.ports, viewers, doors)
-    parts = (streams, fleet, live, detect, inference_v2, models, access, system)
+    parts = (streams, fleet, live, detect, inference_v2, models, access, media_server, system)
     for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)
     add_handlers(app)

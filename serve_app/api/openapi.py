@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from deployments.streams.spec import SourceSpec, StreamSpec
 from serve_app.api.problems import MEDIA_TYPE, Problem
-from serve_app.api.schemas import Login, ModelSwap
+from serve_app.api.schemas import Login, MediaRequest, ModelSwap
 from serve_app.auth.records import KeySpec
 from serve_app.auth.routes import needed
 from serve_app.auth.session import COOKIE
@@ -40,6 +40,7 @@ PATCH_EXAMPLE: dict[str, Any] = {"paused": True, "detect": {"confidence": 0.5}}
 MODEL_EXAMPLE: dict[str, Any] = {"package": "street-2"}
 KEY_EXAMPLE: dict[str, Any] = {"name": "gatehouse", "role": "viewer", "labels": {"site": "north"}}
 LOGIN_EXAMPLE: dict[str, Any] = {"key": "rsk_..."}
+MEDIA_EXAMPLE: dict[str, Any] = {"action": "read", "path": "whep/gate-3", "token": "rsk_..."}
 PROBE_EXAMPLE: dict[str, Any] = _SOURCE
 
 Responses = dict[int | str, dict[str, Any]]
@@ -92,7 +93,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (SourceSpec, StreamSpec, Problem, ModelSwap, KeySpec, Login):
+    for model in (SourceSpec, StreamSpec, Problem, ModelSwap, KeySpec, Login, MediaRequest):
         schema = model.model_json_schema(ref_template=_REF, mode="validation")
         name = f"{model.__name__}Input" if model in (SourceSpec, StreamSpec) else model.__name__
         schemas.update({key: value for key, value in schema.pop("$defs", {}).items() if key not in schemas})

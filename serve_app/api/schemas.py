@@ -118,6 +118,19 @@ class Login(BaseModel):
     key: str = Field(min_length=1, max_length=8192, description="A key, or a JWT where those are taken.")
 
 
+class MediaRequest(BaseModel):
+    """What a client of the media server wants, as MediaMTX asks; its further fields are not needed."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    action: Literal["publish", "read", "playback", "api", "metrics", "pprof"] = Field(
+        description="All but publish and read are refused."
+    )
+    path: str = Field(max_length=512, description="`whep/` and the id of a stream.")
+    token: str = Field(default="", max_length=8192, description="A key, or a JWT where those are taken.")
+    password: str = Field(default="", max_length=8192, description="The same, of clients that send no token.")
+
+
 class ModelList(_Answer):
     """The loaded models."""
 

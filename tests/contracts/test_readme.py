@@ -61,8 +61,8 @@ def _anchors(document: Path) -> set[str]:
 def unknown_targets(text: str, makefile: str) -> set[str]:
     """Targets that ``text`` runs, in code, and that ``makefile`` lacks."""
     code = [*(match["code"] for match in _FENCE.finditer(text)), *re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))]
-    named = {target for piece in code for target in re.findall(r"(?:^|[\s;&])make ([a-z][a-z-]*)", piece)}
-    return named - set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    named = {target for piece in code for target in re.findall(r"(?:^|[\s;&])make ([a-z][a-z0-9-]*)", piece)}
+    return named - set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
 
 
 def commands(block: str) -> Iterator[list[str]]:

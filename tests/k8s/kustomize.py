@@ -1,0 +1,140 @@
+"""Enough of kustomize to render `k8s/` where there is no kubectl; `test_rendering.py` compares the two where there is.
+
+It knows resources, namespace, images, configMapGenerator of files, and patches that are lists of JSON 6902 operations.
+Anything else is an error.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "k8s"
+OVERLAYS = ("local", "production", "multi-gpu")
+
+Manifest = dict[str, Any]
+
+_KNOWN = {"apiVersion", "kind", "namespace", "resources", "images", "configMapGenerator", "patches"}
+_CLUSTER_SCOPED = {"Namespace"}
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def documents(text: str) -> list[Any]:
+    """All documents of a YAML text that aren't empty."""
+    return [document for document in yaml.load_all(text, Loader=_LOADER) if document is not None]
+
+
+def render(folder: Path) -> list[Manifest]:
+    """What `kubectl apply -k` would apply. Raises ValueError for what isn't known here."""
+    return copy.deepcopy(_rendered(folder.resolve()))
+
+
+@cache
+def _rendered(folder: Path) -> list[Manifest]:
+    (wanted,) = documents((folder / "kustomization.yaml").read_text())
+    if unknown := set(wanted) - _KNOWN:
+        raise ValueError(f"{folder}: {unknown} can't be rendered here")
+    found: list[Manifest] = []
+    for name in wanted.get("resources", ()):
+        path = folder / name
+        found += render(path) if path.is_dir() else documents(path.read_text())
+    for generator in wanted.get("configMapGenerator", ()):
+        found.append(_config_map(folder, generator, found))
+    for manifest in found:
+        if "namespace" in wanted and manifest["kind"] not in _CLUSTER_SCOPED:
+            manifest["metadata"]["namespace"] = wanted["namespace"]
+        for image in wanted.get("images", ()):
+            _rename(manifest, image)
+    for patch in wanted.get("patches", ()):
+        _patch_all(found, patch, folder)
+    return found
+
+
+def _config_map(folder: Path, generator: Manifest, users: list[Manifest]) -> Manifest:
+    if unknown := set(generator) - {"name", "files"}:
+        raise ValueError(f"{folder}: configMapGenerator with {unknown} can't be rendered here")
+    data = {name: (folder / name).read_text() for name in generator["files"]}
+    name = f"{generator['name']}-{_suffix(data)}"
+    for manifest in users:
+        if not manifest["apiVersion"].startswith("ray.io/"):  # nor does kustomize know names in those
+            for node in walk(manifest):
+                if isinstance(node.get("configMap"), dict) and node["configMap"].get("name") == generator["name"]:
+                    node["configMap"]["name"] = name
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def _suffix(data: dict[str, str]) -> str:
+    """Kustomize's hash: of the ConfigMap as Go writes it in JSON, without its name; ten digits without look-alikes."""
+    text = json.dumps(
+        {"data": data, "kind": "ConfigMap", "name": ""}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    digits = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return digits.translate(str.maketrans("013ae", "ghkmt"))
+
+
+def _rename(manifest: Manifest, image: Manifest) -> None:
+    for node in walk(manifest):
+        for container in (*(node.get("containers") or ()), *(node.get("initContainers") or ())):
+            if isinstance(container, dict) and re.split(r"[:@]", container["image"])[0] == image["name"]:
+                container["image"] = f"{image['newName']}:{image['newTag']}"
+
+
+def walk(node: Any) -> Iterator[Manifest]:
+    """Every mapping in a manifest, itself included."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+
+
+def _patch_all(found: list[Manifest], patch: Manifest, folder: Path) -> None:
+    (operations,) = documents((folder / patch["path"]).read_text())
+    target = patch["target"]
+    if not isinstance(operations, list) or set(target) - {"kind", "name"}:
+        raise ValueError(f"{folder}: patch {patch['path']} can't be rendered here")
+    chosen = [
+        manifest
+        for manifest in found
+        if manifest["kind"] == target["kind"] and target.get("name") in (None, manifest["metadata"]["name"])
+    ]
+    if not chosen:
+        raise ValueError(f"{folder}: patch {patch['path']} has no target")
+    for manifest in chosen:
+        for operation in operations:
+            _apply(manifest, copy.deepcopy(operation))
+
+
+def _apply(manifest: Manifest, operation: Manifest) -> None:
+    *parents, last = [
+        part.replace("~1", "/").replace("~0", "~") for part in operation["path"].removeprefix("/").split("/")
+    ]
+    place: Any = manifest
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    key: Any = (len(place) if last == "-" else int(last)) if isinstance(place, list) else last
+    match operation["op"]:
+        case "add" if isinstance(place, list):
+            place.insert(key, operation["value"])
+        case "add":
+            place[key] = operation["value"]
+        case "replace":
+            _ = place[key]  # has to be there
+            place[key] = operation["value"]
+        case "remove":
+            del place[key]
+        case other:
+            raise ValueError(f"operation {other} can't be rendered here")
