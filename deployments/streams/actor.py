@@ -94,6 +94,7 @@ class StreamActor:
         grant: Grant,
         notes: tuple[str, ...],
         tenancy: Tenancy,
+        carried: bytes | None = None,
     ) -> None:
         configure_logging(spec.id)
         code_version()  # now: the sources may change while this process runs the ones it has loaded
@@ -116,6 +117,7 @@ class StreamActor:
             node=node,
             observe=self._telemetry.latency,
             held=tenancy.held,
+            carried=carried,
         )
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._runner.hold)
         self._renderer = JpegRenderer()
@@ -160,14 +162,14 @@ class StreamActor:
         return Report(*report, self._cpu.use)
 
     @ray.method(concurrency_group="control")
-    def stop(self, supervisor_epoch: int) -> StreamStatus:
-        """End the stream; the status that comes back is its last."""
+    def stop(self, supervisor_epoch: int) -> bytes | None:
+        """End the stream; what comes back is for its next life, where there is to be one."""
         self._fence.admit(supervisor_epoch)
         self._stopping.set()
         self._tenure.stop()
         self._runner.stop(STOP_TIMEOUT_S)
         self._detector.close()
-        return self._runner.status()
+        return self._runner.carry()
 
     @ray.method(concurrency_group="viewers")
     def events(self, after: int | None, timeout_s: float) -> EventBatch:
@@ -181,7 +183,7 @@ class StreamActor:
         found = pipeline.live.wait(newer_than, timeout_s)
         if found is None:
             return None
-        return self._renderer.render(*found, pipeline.annotator if annotated else None)
+        return self._renderer.render(*found, pipeline.annotator if annotated else None, pipeline.marks)
 
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):

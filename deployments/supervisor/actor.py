@@ -335,11 +335,13 @@ class Supervisor:
         spec, generation = kept.entry.spec, kept.entry.generation
         try:
             actor = create.remote(
-                self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes, tenancy
+                *(self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes, tenancy),
+                self._past.carried.get(stream_id),
             )
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
+        self._past.carried.pop(stream_id, None)  # once: two lives that go on from it would give the same numbers
         now = asyncio.get_running_loop().time()
         self._lives.add(Life(actor, stream_id, generation, kept.epoch, planned.grant, now, node=node))
 
@@ -363,6 +365,8 @@ class Supervisor:
             if self._book.kept(life.stream_id) is not None:
                 self._past.ended(life.stream_id, life.next_sequence)
         await asyncio.gather(*(self._lives.end(life, self._book.epoch) for life in found))
+        carried = {life.stream_id: life.carried for life in found if self._book.kept(life.stream_id) is not None}
+        self._past.carried.update({stream_id: state for stream_id, state in carried.items() if state is not None})
         self._wake.set()
 
     # Views ----------------------------------------------------------------------------------------------------

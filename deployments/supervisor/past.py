@@ -1,4 +1,5 @@
-"""What earlier lives of streams left behind: how soon the next may begin, and above which number; plain Python."""
+"""What earlier lives of streams left behind: how soon the next may begin, above which number, and
+with which tracks; plain Python."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ class Past:
         self._deaths: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._not_before: dict[str, float] = {}
         self._seen: dict[str, int] = {}
+        self.carried: dict[str, bytes] = {}
+        """What lives that ended in good order handed on, for the next one alone."""
 
     def ended(self, stream_id: str, next_sequence: int) -> None:
         """A life ends that was last heard of before it gave a frame that number."""
@@ -48,3 +51,4 @@ class Past:
         self.try_now(stream_id)
         self._deaths.pop(stream_id, None)
         self._seen.pop(stream_id, None)
+        self.carried.pop(stream_id, None)

@@ -53,6 +53,7 @@ class Life:
         heard_at: when it last answered, seconds on the loop's clock.
         vouched: the stamp of the newest report for which it can be told that nobody had succeeded it then.
         node: where it was asked to start.
+        carried: once it has stopped in good order: what its successor goes on with.
     """
 
     actor: ActorHandle[Any]
@@ -70,6 +71,7 @@ class Life:
     vouched: float | None = None
     poll: asyncio.Task[None] | None = None
     node: str | None = None
+    carried: bytes | None = None
 
     @property
     def stopping(self) -> bool:
@@ -224,7 +226,8 @@ class Lives:
     async def _end(self, life: Life, epoch: int) -> None:
         timeout_s = DELETE_TIMEOUT_S if life.report is not None else UNSEEN_DELETE_TIMEOUT_S
         try:
-            await asyncio.wait_for(life.actor.stop.remote(epoch), timeout_s)
+            answer: object = await asyncio.wait_for(life.actor.stop.remote(epoch), timeout_s)
+            life.carried = answer if isinstance(answer, bytes) else None  # other releases answer something else
         except Fenced:
             self.fenced = True  # it is another's now
             return
