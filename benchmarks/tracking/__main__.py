@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.tracking.measure import CASES, FRAMES, PEOPLE, SEEDS, case
+from benchmarks.tracking.measure import CASES, FRAMES, PEOPLE, SEEDS, case, loading
 
 
 def main() -> None:
@@ -19,10 +19,12 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = {name: case(inferred) for name, inferred in CASES.items()}
     scenes = {"seeds": SEEDS, "frames": FRAMES, "people": PEOPLE}
-    result = {"trackers": version("trackers"), "scenes": scenes, "cases": cases}
+    paid = loading()
+    result = {"trackers": version("trackers"), "scenes": scenes, "cases": cases, "loading": paid}
     report.write(arguments.json, "benchmarks.tracking", result)
     for name, found in cases.items():
         print(name, found)
+    print("loading", paid)
 
 
 if __name__ == "__main__":

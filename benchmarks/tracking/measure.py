@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -101,6 +104,32 @@ def case(inferred: Callable[[int], bool]) -> dict[str, float]:
         seconds += took
     means = {name: round(float(np.mean([result[name] for result in results])), 4) for name in results[0]}
     return {**means, "cpu_ms_per_frame": round(float(np.mean(seconds)) * 1e3, 2)}
+
+
+LOADING = """
+import json, time
+import psutil
+import deployments.streams.runner
+from deployments.streams.tracking.follower import Follower
+follower, me = Follower(1, None, replayed=False), psutil.Process()
+before, began = me.memory_full_info().uss, time.process_time()
+follower.load()
+spent = time.process_time() - began
+print(json.dumps({"mib": round((me.memory_full_info().uss - before) / 2**20, 1), "cpu_s": round(spent, 2)}))
+input()
+"""
+
+
+def loading() -> dict[str, float]:
+    """What a process pays for having tracks: memory that it shares with no other that has them too, and CPU time."""
+    command = [sys.executable, "-c", LOADING]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    first.stdout.readline()  # it has loaded, and waits
+    second = subprocess.run(command, input=b"\n", capture_output=True, check=True)
+    first.communicate(b"\n")
+    found: dict[str, float] = json.loads(second.stdout)
+    return found
 
 
 def _above(found: Detections, confidence: float) -> Detections:

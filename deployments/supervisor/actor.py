@@ -333,11 +333,9 @@ class Supervisor:
         )
         numbers = (kept.epoch, kept.reserved - SEQUENCE_BLOCK)
         spec, generation = kept.entry.spec, kept.entry.generation
+        more = (planned.grant, planned.notes, tenancy, self._past.carried.get(stream_id))
         try:
-            actor = create.remote(
-                *(self._book.epoch, spec, generation, self._policy, *numbers, planned.grant, planned.notes, tenancy),
-                self._past.carried.get(stream_id),
-            )
+            actor = create.remote(self._book.epoch, spec, generation, self._policy, *numbers, *more)
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
@@ -361,12 +359,14 @@ class Supervisor:
         task.add_done_callback(self._endings.discard)
 
     async def _end_all(self, lives: Iterable[Life]) -> None:
-        for life in (found := list(lives)):
-            if self._book.kept(life.stream_id) is not None:
-                self._past.ended(life.stream_id, life.next_sequence)
+        found = list(lives)
+        moving = [life for life in found if self._book.kept(life.stream_id) is not None]
+        for life in moving:
+            self._past.ended(life.stream_id, life.next_sequence)
         await asyncio.gather(*(self._lives.end(life, self._book.epoch) for life in found))
-        carried = {life.stream_id: life.carried for life in found if self._book.kept(life.stream_id) is not None}
-        self._past.carried.update({stream_id: state for stream_id, state in carried.items() if state is not None})
+        for life in moving:
+            if not self._lives.of(life.stream_id) and self._book.kept(life.stream_id) is not None:
+                self._past.hand_on(life.stream_id, life.carried)
         self._wake.set()
 
     # Views ----------------------------------------------------------------------------------------------------

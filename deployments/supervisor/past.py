@@ -24,6 +24,11 @@ class Past:
         """A life ends that was last heard of before it gave a frame that number."""
         self._seen[stream_id] = max(next_sequence, self.seen(stream_id))
 
+    def hand_on(self, stream_id: str, carried: bytes | None) -> None:
+        """A life ended in good order, and this is what the next one goes on with; None for nothing."""
+        if carried is not None:
+            self.carried[stream_id] = carried
+
     def died(self, stream_id: str, now: float) -> None:
         """It was no good end: the next one waits, longer each time."""
         self._not_before[stream_id] = now + self._deaths[stream_id].next_delay()
