@@ -96,14 +96,19 @@ def metrics(frames: list[SceneFrame], tracked: list[Tracked]) -> dict[str, float
 
 def case(inferred: Callable[[int], bool]) -> dict[str, float]:
     """The metrics' means over all `SEEDS`, and milliseconds of CPU a frame with two zones."""
-    results, seconds = [], []
+    results, seconds, boxes = [], [], []
     for seed in SEEDS:
         frames = [frame for number, frame in enumerate(scene(seed, FRAMES, PEOPLE)) if inferred(number)]
         tracked, took = track(frames, ZONES)
         results.append(metrics(frames, tracked))
         seconds += took
+        boxes += [len(frame.found) for frame in frames]
     means = {name: round(float(np.mean([result[name] for result in results])), 4) for name in results[0]}
-    return {**means, "cpu_ms_per_frame": round(float(np.mean(seconds)) * 1e3, 2)}
+    cost = {
+        "boxes_per_frame": round(float(np.mean(boxes)), 1),
+        "cpu_ms_per_frame": round(float(np.mean(seconds)) * 1e3, 2),
+    }
+    return {**means, **cost}
 
 
 LOADING = """

@@ -136,7 +136,7 @@ def loaded_with(module: str) -> set[str]:
 
 
 def test_a_streams_process_never_loads_what_weighs_and_is_not_its_own() -> None:
-    """Serve would cost each stream 25 MiB (benchmarks/results/stream-cost-2-cores.json), a tracker 48 MiB."""
+    """Serve would cost each stream 25 MiB (benchmarks/results/stream-cost-2-cores.json), a tracker 44 MiB."""
     unwanted = {"ray.serve", "fastapi", "onnxruntime", "trackers", "supervision", "scipy"}
     assert not loaded_with("deployments.streams.actor") & unwanted
     assert "ray.serve" in loaded_with("deployments.detector.deployment")

@@ -2,7 +2,7 @@
 
 Which library: ``trackers`` 2.6 (Roboflow, Apache-2.0) is where ``supervision`` moved its ByteTrack to; it needs no
 torch, takes the time of each frame, so that frames that were not inferred do no harm, and its filters can be read and
-set, so that a stream may move. Its price is SciPy and ``supervision``, 48 MiB and a second of CPU for the process that
+set, so that a stream may move. Its price is SciPy and ``supervision``, 44 MiB and a second of CPU for the process that
 imports them. Hence the import here is late: a stream without tracks does without. Parts of it that are not public are
 used here and nowhere else; its version is held to 2.6 for that.
 """
