@@ -94,7 +94,7 @@ class Follower:
         """
         if track is None:
             self._forget()
-            return Followed(found)
+            return Followed(_above(found, confidence))  # on its way while tracks were wanted, it may have had more
         try:
             return self._follow(frame, found, labels, confidence, track, zones)
         except Exception:
@@ -102,8 +102,7 @@ class Follower:
             if self._tracker is not None:
                 self._next_id = self._tracker.next_id
             self._tracker = None  # its tracks are lost to the zones with the next frame
-            kept = found.confidence >= confidence
-            return Followed(Detections(found.xyxy[kept], found.confidence[kept], found.class_id[kept]))
+            return Followed(_above(found, confidence))
 
     def carry(self) -> bytes | None:
         """What the next life goes on with; only after the last `follow`."""
@@ -215,3 +214,8 @@ class Follower:
         self._tracker = self._carried = self._wanted = self._stretch = None
         self._votes.clear()
         self._zones, self.zones, self.tracks = [], (), 0
+
+
+def _above(found: Detections, confidence: float) -> Detections:
+    kept = found.confidence >= confidence
+    return found if kept.all() else Detections(found.xyxy[kept], found.confidence[kept], found.class_id[kept])

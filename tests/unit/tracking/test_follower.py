@@ -117,7 +117,11 @@ def test_the_label_is_what_an_object_was_mostly_taken_for() -> None:
 def test_without_tracks_detections_stay_as_they_are() -> None:
     found = Detections.empty()
     frame = Frame(0, 0, Fraction(1, 25), 0.0, 0.0, Blank())  # type: ignore[arg-type]
-    assert Follower(1, None, replayed=False).follow(frame, found, (), 0.35, None, ()).detections is found
+    follower = Follower(1, None, replayed=False)
+    assert follower.follow(frame, found, (), 0.35, None, ()).detections is found
+    mixed = Detections(np.zeros((2, 4), np.float32), np.array([0.35, 0.2], np.float32), np.zeros(2, np.int32))
+    late = follower.follow(frame, mixed, LABELS, 0.35, None, ()).detections  # asked for while tracks were wanted
+    assert late.confidence.tolist() == pytest.approx([0.35])
 
 
 def moved(walk: Walk, *, after_s: float, replayed: bool = False) -> Walk:
