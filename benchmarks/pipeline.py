@@ -112,8 +112,8 @@ class TimedPublisher(Publisher):
         super().__init__(*args)
         self.out: dict[int, float] = {}
 
-    def write(self, pts: int, plain: Any, annotated: Any) -> None:
-        super().write(pts, plain, annotated)
+    def write(self, pts: int, plain: Any, annotated: Any, on_sent: Callable[[float], None] | None = None) -> None:
+        super().write(pts, plain, annotated, on_sent)
         self.out[pts] = time.monotonic()
 
 

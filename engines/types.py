@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Float32Array = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
 
 Colour = Literal["bgr", "rgb"]
@@ -29,11 +30,14 @@ class Detections:
         xyxy: float32 ``[N, 4]``, left, top, right, bottom in pixels of the frame they belong to.
         confidence: float32 ``[N]``, 0 to 1.
         class_id: int32 ``[N]``, index into `EngineInfo.class_names`.
+        tracker_id: int64 ``[N]``, which object of the stream it is, -1 where that isn't known yet; None where nobody
+            follows objects.
     """
 
     xyxy: Float32Array
     confidence: Float32Array
     class_id: Int32Array
+    tracker_id: Int64Array | None = None
 
     def __len__(self) -> int:
         return len(self.confidence)

@@ -96,6 +96,7 @@ class StreamActor:
         notes: tuple[str, ...],
         tenancy: Tenancy,
         trace_one_in: int | None,
+        carried: bytes | None = None,
     ) -> None:
         node = ray.get_runtime_context().get_node_id()
         self._logs: Context = {"stream": spec.id, "node": node, "generation": generation}
@@ -121,6 +122,7 @@ class StreamActor:
             observe=self._telemetry.latency,
             tracer=self._tracer,
             held=tenancy.held,
+            carried=carried,
         )
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()
@@ -166,8 +168,8 @@ class StreamActor:
         return Report(*report, self._cpu.use)
 
     @ray.method(concurrency_group="control")
-    def stop(self, supervisor_epoch: int) -> StreamStatus:
-        """End the stream; the status that comes back is its last."""
+    def stop(self, supervisor_epoch: int) -> bytes | None:
+        """End the stream; what comes back is for its next life, where there is to be one."""
         self._fence.admit(supervisor_epoch)
         self._stopping.set()
         self._tenure.stop()
@@ -175,7 +177,7 @@ class StreamActor:
         self._detector.close()
         if self._tracer is not None:
             self._tracer.close()
-        return self._runner.status()
+        return self._runner.carry()
 
     @ray.method(concurrency_group="viewers")
     def events(self, after: int | None, timeout_s: float) -> EventBatch:
@@ -189,7 +191,7 @@ class StreamActor:
         found = pipeline.live.wait(newer_than, timeout_s)
         if found is None:
             return None
-        return self._renderer.render(*found, pipeline.annotator if annotated else None)
+        return self._renderer.render(*found, pipeline.annotator if annotated else None, pipeline.marks)
 
     def _hold(self, why: str | None) -> None:
         """Open or close the outputs; a life that was succeeded ends, as nobody may reach it any more to say so."""

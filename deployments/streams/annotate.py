@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.streams.frame import Planes
+from deployments.streams.tracking.follower import IDS_OF_A_LIFE
+from deployments.streams.zone_marks import Pixels, ZoneMark, anchor, outline_of, subsampled
 from engines.types import Detections
 
 _GOLDEN_RATIO = 0.618033988749895
@@ -24,6 +26,15 @@ _GOLDEN_RATIO = 0.618033988749895
 
 _MAX_PATCHES = 512
 """Labels kept rendered; some 10 KB each at 1080p."""
+
+_MAX_OUTLINES = 64
+"""Outlines kept: more than a stream has zones, and some are being moved about with the mouse."""
+
+ZONE = -1
+"""In place of a class id: the colour of zones."""
+
+ZONE_COLOUR = (1.0, 0.85, 0.0)
+"""Red, green, blue, 0 to 1."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LUMA_WEIGHTS = {False: (0.299, 0.114), True: (0.2126, 0.0722)}
@@ -57,14 +68,17 @@ class Annotator:
     def __init__(self, class_names: Sequence[str]) -> None:
         self._names = tuple(class_names)
         self._patches: OrderedDict[tuple[str, int, _Style], tuple[Samples, Samples, Samples]] = OrderedDict()
+        self._outlines: dict[tuple[ZoneMark, tuple[int, ...], _Style], tuple[Pixels, Pixels]] = {}
 
-    def draw(self, planes: Planes, detections: Detections) -> None:
-        """Draw a box and a label such as ``person 0.83`` for each detection, the most confident on top.
+    def draw(self, planes: Planes, detections: Detections, marks: Sequence[ZoneMark] = ()) -> None:
+        """Draw zones, and over them a box and a label for each detection, the most confident on top.
 
+        A label is such as ``person 0.83``, or ``person #17`` where objects are followed and it has a number.
         Coordinates are pixels of the picture; boxes are clipped to it, those outside or not finite are left out.
         """
         height, width = planes.y.shape
         style = _style(planes)
+        self._draw_zones(planes, marks, style)
         limits = np.array([width, height, width, height], np.float32)
         xyxy = np.asarray(detections.xyxy, np.float32)
         usable: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(xyxy), axis=1)
@@ -77,14 +91,36 @@ class Annotator:
             box = (left & ~1, top & ~1, min(right + 1 & ~1, width), min(bottom + 1 & ~1, height))
             _frame(planes, box, style.line, _colour(class_id, style))
             name = self._names[class_id] if 0 <= class_id < len(self._names) else str(class_id)
-            text = f"{name} {float(detections.confidence[index]):.2f}"
+            text = f"{name} {self._tag(detections, index)}"
             _paste(planes, self._patch(text, class_id, style), box[0], box[1], style)
+
+    def _draw_zones(self, planes: Planes, marks: Sequence[ZoneMark], style: _Style) -> None:
+        height, width = planes.y.shape
+        y, u, v = _yuv(*ZONE_COLOUR, style)
+        for mark in marks:
+            key = (replace(mark, caption=""), planes.y.shape, style)
+            if key not in self._outlines:
+                if len(self._outlines) >= _MAX_OUTLINES:  # they are being moved about
+                    self._outlines.clear()
+                pixels = outline_of(mark, width, height, style.line)
+                self._outlines[key] = pixels, subsampled(pixels, width, style.sub_x, style.sub_y)
+            luma, chroma = self._outlines[key]
+            planes.y[luma], planes.u[chroma], planes.v[chroma] = y, u, v
+            _paste(planes, self._patch(mark.caption, ZONE, style), *anchor(mark, width, height), style)
+
+    @staticmethod
+    def _tag(detections: Detections, index: int) -> str:
+        ids = detections.tracker_id
+        if ids is None or ids[index] < 0:
+            return f"{float(detections.confidence[index]):.2f}"
+        return f"#{int(ids[index]) % IDS_OF_A_LIFE}"  # without the part that tells lives of the stream apart
 
     def _patch(self, text: str, class_id: int, style: _Style) -> tuple[Samples, Samples, Samples]:
         key = (text, class_id, style)
         patch = self._patches.get(key)
         if patch is None:
-            patch = self._patches[key] = _render(text, _colour(class_id, style), style)
+            colour = _yuv(*ZONE_COLOUR, style) if class_id == ZONE else _colour(class_id, style)
+            patch = self._patches[key] = _render(text, colour, style)
             if len(self._patches) > _MAX_PATCHES:
                 self._patches.popitem(last=False)
         else:
@@ -113,6 +149,10 @@ def _colour(class_id: int, style: _Style) -> Yuv:
     red, green, blue = colorsys.hsv_to_rgb(
         class_id * _GOLDEN_RATIO % 1.0, 0.95 if vivid else 0.65, 1.0 if vivid else 0.8
     )
+    return _yuv(red, green, blue, style)
+
+
+def _yuv(red: float, green: float, blue: float, style: _Style) -> Yuv:
     of_red, of_blue = _LUMA_WEIGHTS[style.hd]
     y = of_red * red + (1 - of_red - of_blue) * green + of_blue * blue
     u, v = (blue - y) / (2 - 2 * of_blue), (red - y) / (2 - 2 * of_red)

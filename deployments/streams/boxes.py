@@ -58,3 +58,11 @@ class BoxBoard:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def of_classes(detections: Detections, wanted: tuple[str, ...] | None, names: tuple[str, ...]) -> Detections:
+    """Those whose label is wanted; all where None is."""
+    if wanted is None:
+        return detections
+    keep = [names[class_id] in wanted for class_id in detections.class_id]
+    return Detections(detections.xyxy[keep], detections.confidence[keep], detections.class_id[keep])

@@ -68,6 +68,8 @@ class Frame:
         pts: presentation time in ``time_base`` units, as the source gave it (made monotonic over reconnects).
         captured_at: Unix time in seconds at which the frame was decoded.
         decoded_at: the same instant on the monotonic clock, for latencies.
+        stretch: changes where the source began anew, by a reconnect, a loop or a leap of its clock: what is seen then
+            does not go on from the frame before.
     """
 
     sequence: int
@@ -76,3 +78,4 @@ class Frame:
     captured_at: float
     decoded_at: float
     picture: Picture
+    stretch: int = 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 
 from deployments.streams.annotate import Annotator
 from deployments.streams.frame import Frame
+from deployments.streams.zone_marks import ZoneMark
 from engines.types import Detections
 
 JPEG_QUALITY = 80
@@ -84,8 +86,10 @@ class JpegRenderer:
         self._lock = threading.Lock()
         self._last: dict[bool, JpegPicture] = {}
 
-    def render(self, frame: Frame, detections: Detections, annotator: Annotator | None) -> JpegPicture:
-        """The frame as a JPEG, with boxes where there is an annotator."""
+    def render(
+        self, frame: Frame, detections: Detections, annotator: Annotator | None, marks: Sequence[ZoneMark] = ()
+    ) -> JpegPicture:
+        """The frame as a JPEG, with boxes and zones where there is an annotator."""
         with self._lock:
             last = self._last.get(annotator is not None)
             if last is not None and last.sequence == frame.sequence:
@@ -93,7 +97,7 @@ class JpegRenderer:
             picture = frame.picture
             if annotator is not None:
                 picture = picture.writable()
-                annotator.draw(picture.planes(), detections)
+                annotator.draw(picture.planes(), detections, marks)
             bgr = picture.to_array(picture.width, picture.height)
             encoded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
             made = JpegPicture(frame.sequence, frame.captured_at, encoded.tobytes())

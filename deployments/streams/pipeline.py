@@ -1,6 +1,6 @@
 """THE main path: what happens to a stream's frames, stage by stage, on four threads.
 
-    decode -+-> newest-frame slot -> letterbox -> detector -> undo letterbox -> boxes, events     (detect, collect)
+    decode -+-> newest slot -> letterbox -> detector -> undo letterbox -> follow -> boxes, events (detect, collect)
             +-> video queue, every frame -> own boxes or the last ones -> draw -> encode -> outputs        (video)
 
 The two branches never wait for each other: the detection branch drops what it can't take (the older frame, and
@@ -22,8 +22,8 @@ from deployments.detector.scheduler import DropReason as DetectorDrop
 from deployments.errors import DetectorUnavailable
 from deployments.link.pending import FrameDropped
 from deployments.streams.annotate import Annotator
-from deployments.streams.boxes import BoxBoard
-from deployments.streams.events import EventLog, detection_event
+from deployments.streams.boxes import BoxBoard, of_classes
+from deployments.streams.events import EventLog, detection_event, zone_events
 from deployments.streams.frame import Frame, Picture
 from deployments.streams.inflight import MAX_IN_FLIGHT, FrameRateCap, InFlightGate
 from deployments.streams.ledger import DropReason, Ledger
@@ -33,6 +33,8 @@ from deployments.streams.ports import Publisher, Source, VideoItem
 from deployments.streams.slate import Slate
 from deployments.streams.spec import StreamSpec
 from deployments.streams.stats import RateMeter, StageTimes
+from deployments.streams.tracking.follower import Follower
+from deployments.streams.zone_marks import ZoneMark, zone_marks
 from deployments.tracing import Branch, FrameTracer
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds, UInt8Array
@@ -91,8 +93,13 @@ class Pipeline:
         first_sequence: int,
         observe: Callable[[str, float], None],
         tracer: FrameTracer | None = None,
+        epoch: int = 1,
+        carried: bytes | None = None,
     ) -> None:
         self.spec = spec
+        self.follower = Follower(epoch, carried, replayed=spec.source.is_file)
+        if spec.track is not None:
+            self.follower.load()
         self.ledger = Ledger()
         self.times = StageTimes()
         self.rates = {"decoded": RateMeter(), "inferred": RateMeter(), "published": RateMeter()}
@@ -119,6 +126,11 @@ class Pipeline:
         self._video: DropOldestQueue[Frame] = DropOldestQueue(VIDEO_QUEUE_FRAMES)
         stages = {"detect": self._detect, "collect": self._collect, "video": self._publish}
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in stages.items()]
+
+    @property
+    def marks(self) -> tuple[ZoneMark, ...]:
+        """The zones to draw, with what they count now."""
+        return zone_marks(self.spec.zones, self.follower.zones)
 
     def start(self) -> None:
         """Start the branches; frames come with `decode`."""
@@ -160,7 +172,8 @@ class Pipeline:
             logger.exception("a packet of audio could not be published")
 
     def _fork(self, item: VideoItem, *, wait: bool) -> None:
-        frame = Frame(self.next_sequence, item.pts, item.time_base, item.captured_at, item.decoded_at, item.picture)
+        times = (item.pts, item.time_base, item.captured_at, item.decoded_at)
+        frame = Frame(self.next_sequence, *times, item.picture, item.stretch)
         self.next_sequence += 1
         self.ledger.decoded()
         self.rates["decoded"].tick(frame.decoded_at)
@@ -254,7 +267,10 @@ class Pipeline:
         sent_at = time.monotonic()
         self._time("letterbox", frame, started, sent_at)
         budget_s = UNPACED_BUDGET_S if spec.source.unpaced else frame.decoded_at + STALE_AFTER_S - sent_at
-        thresholds = Thresholds(spec.detect.confidence, spec.detect.iou)
+        confidence = (
+            spec.detect.confidence if spec.track is None else min(spec.track.confidence, spec.detect.confidence)
+        )
+        thresholds = Thresholds(confidence, spec.detect.iou)
         rows = letterbox.top, letterbox.inner_height
         request = DetectRequest(image, thresholds, spec.priority, max(0.0, budget_s), rows)
         return _Sent(frame, self._detector.submit(request), letterbox, engine, sent_at)
@@ -296,23 +312,27 @@ class Pipeline:
 
     def _settle(self, sent: _Sent, reply: DetectReply) -> None:
         """All that can fail comes first: the frame is settled once."""
-        frame, names = sent.frame, sent.engine.class_names
+        frame, names, spec = sent.frame, sent.engine.class_names, self.spec
         if frame.sequence <= self._newest_inferred:  # a replica that was left answers after its successor
             self._drop(frame, DropReason.STALE)
             return
-        found = _of_classes(reply.detections, self.spec.detect.classes, names)
-        detections = Detections(sent.letterbox.undo(found.xyxy), found.confidence, found.class_id)
+        found = of_classes(reply.detections, spec.detect.classes, names)
+        undone, began = Detections(sent.letterbox.undo(found.xyxy), found.confidence, found.class_id), time.monotonic()
+        followed = self.follower.follow(frame, undone, names, spec.detect.confidence, spec.track, spec.zones)
+        detections, in_zones = followed.detections, zone_events(spec.id, frame, followed.events)
         now = time.monotonic()
-        event = detection_event(self.spec.id, frame, detections, names, now - frame.decoded_at)
-        began = sent.at + reply.wait_s  # the way there and back is not known apart: it is what is left at the end
-        self._time("wait", frame, sent.at, began)
-        self._time("infer", frame, began, began + reply.infer_s)
+        event = detection_event(spec.id, frame, detections, names, now - frame.decoded_at)
+        taken = sent.at + reply.wait_s  # the way there and back is not known apart: it is what is left at the end
+        self._time("wait", frame, sent.at, taken)
+        self._time("infer", frame, taken, taken + reply.infer_s)
+        if spec.track is not None:
+            self._time("track", frame, began, now)
         self._time("whole", frame, frame.decoded_at, now)
         self.rates["inferred"].tick(now)
         self._newest_inferred = frame.sequence
         self._boxes.settle(frame.sequence, detections if names == self._class_names else None)
         self.ledger.inferred(len(detections))
-        self.events.append(frame.sequence, event)
+        self.events.append(frame.sequence, event, in_zones)
         self._ended(frame, "detection", "inferred")
 
     # Stages 6 to 8: draw, encode, publish ---------------------------------------------------------------------
@@ -360,7 +380,7 @@ class Pipeline:
         annotated = None
         if annotate:
             annotated = self._canvas = frame.picture.writable(self._canvas)
-            self._annotator.draw(annotated.planes(), detections)
+            self._annotator.draw(annotated.planes(), detections, self.marks)
             self._time("draw", frame, started, time.monotonic())
         started = time.monotonic()
         on_sent = self._tracer.publishing(frame) if self._tracer is not None else None
@@ -376,10 +396,3 @@ class Pipeline:
     def _ended(self, frame: Frame, branch: Branch, outcome: str) -> None:
         if self._tracer is not None:
             self._tracer.ended(frame, branch, outcome)
-
-
-def _of_classes(detections: Detections, wanted: tuple[str, ...] | None, names: tuple[str, ...]) -> Detections:
-    if wanted is None:
-        return detections
-    keep = [names[class_id] in wanted for class_id in detections.class_id]
-    return Detections(detections.xyxy[keep], detections.confidence[keep], detections.class_id[keep])

@@ -20,6 +20,7 @@ class VideoItem(Protocol):
     captured_at: float
     decoded_at: float
     decode_s: float
+    stretch: int
 
 
 class Source(Protocol):

@@ -53,8 +53,11 @@ class StreamRunner:
         tracer: FrameTracer | None = None,
         backoff: Callable[[], Backoff] = Backoff,
         held: str | None = None,
+        carried: bytes | None = None,
     ) -> None:
-        self.pipeline = Pipeline(spec, detector, first_sequence=first_sequence, observe=observe, tracer=tracer)
+        self.pipeline = Pipeline(
+            spec, detector, first_sequence=first_sequence, observe=observe, tracer=tracer, epoch=epoch, carried=carried
+        )
         self._media = media
         self._epoch = epoch
         self._node = node
@@ -156,6 +159,14 @@ class StreamRunner:
         self._thread.join(max(0.0, deadline - time.monotonic()))
         self._close_publisher(max(0.0, deadline - time.monotonic()))
 
+    def carry(self) -> bytes | None:
+        """What another life of the stream goes on with: its tracks and zones; after `stop`."""
+        try:
+            return self.pipeline.follower.carry()
+        except Exception:
+            logger.exception("tracks and zones can't be handed on")
+            return None
+
     def status(self) -> StreamStatus:
         """What is the case now."""
         pipeline, publisher, now = self.pipeline, self._publisher, time.monotonic()
@@ -179,6 +190,8 @@ class StreamRunner:
             update={
                 "frames": pipeline.ledger.snapshot(),
                 "detections": pipeline.ledger.detections,
+                "tracks": pipeline.follower.tracks,
+                "zones": pipeline.follower.zones,
                 "fps": {name: meter.rate(now) for name, meter in pipeline.rates.items()},
                 "latency_ms": pipeline.times.percentiles(),
                 "outputs": self._held_outputs() or (publisher.statuses() if publisher is not None else ()),

@@ -5,10 +5,19 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from deployments.errors import StreamErrorCode
 from deployments.names import DEFAULT_MODEL, MODEL_PATTERN
+from deployments.streams.tracking.spec import MAX_ZONES, TrackSpec, ZoneSpec, ZoneStatus
 from deployments.streams.urls import Credentials, split_credentials
 
 StreamId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -102,15 +111,28 @@ class StreamSpec(_Strict):
     id: StreamId
     source: SourceSpec
     detect: DetectSpec = DetectSpec()
+    track: TrackSpec | None = Field(default=None, description="Follow objects from frame to frame; null: don't.")
     outputs: tuple[OutputSpec, ...] = Field(default=(), max_length=8)
     video_delay_ms: int = Field(
         default=100, ge=0, le=5000, description="How long a frame of the video waits for its own boxes."
+    )
+    zones: tuple[ZoneSpec, ...] = Field(
+        default=(), max_length=MAX_ZONES, description="Where to count objects; needs `track`."
     )
     paused: bool = False
     priority: int = Field(
         default=0, ge=-100, le=100, description="Where the detector can't serve all, higher ones are served first."
     )
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32)
+
+    @field_validator("zones")
+    @classmethod
+    def _told_apart(cls, zones: tuple[ZoneSpec, ...], info: ValidationInfo) -> tuple[ZoneSpec, ...]:
+        if zones and "track" in info.data and info.data["track"] is None:
+            raise ValueError('zones count objects that are followed: set "track": {} as well')
+        if len({zone.name for zone in zones}) < len(zones):
+            raise ValueError("each zone needs a name of its own")
+        return zones
 
 
 class StreamState(StrEnum):
@@ -212,6 +234,8 @@ class StreamStatus(_Strict):
     epoch: int = Field(default=0, description="Counts the lives of the stream's actor; the ledgers belong to one.")
     frames: FrameCounts = FrameCounts()
     detections: int = Field(default=0, description="Objects found in this epoch.")
+    tracks: int = Field(default=0, description="Objects that are followed now.")
+    zones: tuple[ZoneStatus, ...] = ()
     fps: dict[str, float] = Field(
         default_factory=dict, description="Measured frames a second: decoded, inferred, published."
     )

@@ -279,8 +279,7 @@ class Supervisor:
         await self._book.open({"node": ray.get_runtime_context().get_node_id(), "at": time.time()})
         await self._lives.find(self._book.epoch)
         for life in self._lives:
-            kept = self._book.kept(life.stream_id)
-            if life.report is None and kept is not None:
+            if life.report is None and (kept := self._book.kept(life.stream_id)) is not None:
                 life.grant = kept.grant
         self._lives.haunt(self._book.leased)
 
@@ -344,13 +343,14 @@ class Supervisor:
         node = self._entrance.place(entry.spec, planned.grant, need)
         create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._nodes.lost)
         numbers, how = (kept.epoch, kept.reserved - SEQUENCE_BLOCK), (planned.grant, planned.notes, tenancy)
-        entry, rest = kept.entry, (*numbers, *how, self._config.trace_one_in)
+        entry, rest = kept.entry, (*numbers, *how, self._config.trace_one_in, self._past.carried.get(stream_id))
         told: tuple[Any, ...] = (self._book.epoch, entry.spec, entry.generation, self._policy, *rest)
         try:
             actor = await ask_ray(partial(create.remote, *told))
         except ValueError:  # the name is taken: by one that only just ends, or that nobody here started
             self._find_at = 0.0
             return
+        self._past.carried.pop(stream_id, None)  # once: two lives that go on from it would give the same numbers
         started = asyncio.get_running_loop().time()
         self._lives.add(Life(actor, stream_id, entry.generation, kept.epoch, planned.grant, started, node=node))
 

@@ -36,8 +36,11 @@ class Endings:
     async def end(self, lives: Iterable[Life]) -> None:
         """Return once all have ended."""
         found = list(lives)
-        for life in found:
-            if self._book.kept(life.stream_id) is not None:
-                self._past.ended(life.stream_id, life.next_sequence)
+        moving = [life for life in found if self._book.kept(life.stream_id) is not None]
+        for life in moving:
+            self._past.ended(life.stream_id, life.next_sequence)
         await asyncio.gather(*(self._lives.end(life, self._book.epoch) for life in found))
+        for life in moving:
+            if not self._lives.of(life.stream_id) and self._book.kept(life.stream_id) is not None:
+                self._past.hand_on(life.stream_id, life.carried)
         self._on_end()

@@ -1,4 +1,5 @@
-"""What earlier lives of streams left behind: how soon the next may begin, and above which number; plain Python."""
+"""What earlier lives of streams left behind: how soon the next may begin, above which number, and
+with which tracks; plain Python."""
 
 from __future__ import annotations
 
@@ -16,10 +17,17 @@ class Past:
         self._deaths: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._not_before: dict[str, float] = {}
         self._seen: dict[str, int] = {}
+        self.carried: dict[str, bytes] = {}
+        """What lives that ended in good order handed on, for the next one alone."""
 
     def ended(self, stream_id: str, next_sequence: int) -> None:
         """A life ends that was last heard of before it gave a frame that number."""
         self._seen[stream_id] = max(next_sequence, self.seen(stream_id))
+
+    def hand_on(self, stream_id: str, carried: bytes | None) -> None:
+        """A life ended in good order, and this is what the next one goes on with; None for nothing."""
+        if carried is not None:
+            self.carried[stream_id] = carried
 
     def died(self, stream_id: str, now: float) -> None:
         """It was no good end: the next one waits, longer each time."""
@@ -48,3 +56,4 @@ class Past:
         self.try_now(stream_id)
         self._deaths.pop(stream_id, None)
         self._seen.pop(stream_id, None)
+        self.carried.pop(stream_id, None)

@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.errors import StreamNotFound
+from deployments.streams.events import EventBatch
 from serve_app.api.fanout import GRACE_S, Broadcast, Fanout, Pace, Seats, StreamEnded, Viewer, patiently
 from serve_app.api.ports import JpegPicture, Streams
 
@@ -38,8 +39,14 @@ Chunk = tuple[int | None, bytes]
 """A ready piece of an event stream and the sequence in it; None for a gap."""
 
 
-def _event(sequence: int, data: bytes) -> Chunk:
-    return sequence, b"id: %d\nevent: detections\ndata: %b\n\n" % (sequence, data)
+def _event(sequence: int, data: bytes, in_zones: tuple[bytes, ...] = ()) -> Chunk:
+    """What happened in zones comes first and without an id: who loses the connection in between gets all again."""
+    zones = b"".join(b"event: zone\ndata: %b\n\n" % event for event in in_zones)
+    return sequence, b"%bid: %d\nevent: detections\ndata: %b\n\n" % (zones, sequence, data)
+
+
+def _events(batch: EventBatch) -> list[Chunk]:
+    return [_event(sequence, data, batch.in_zones.get(sequence, ())) for sequence, data in batch.events]
 
 
 def _gap(reason: str, **more: int) -> bytes:
@@ -133,8 +140,8 @@ class Viewers:
             batch = await patiently(partial(ask, position, POLL_S), what, RETRY_S)
             if batch.lost and position >= 0:  # nobody waits for what came before the first event
                 broadcast.publish(_HISTORY_LOST)
-            for sequence, data in batch.events:
-                broadcast.publish(_event(sequence, data))
+            for chunk in _events(batch):
+                broadcast.publish(chunk)
             position = max(position, batch.newest)
             if not batch.events:
                 await asyncio.sleep(PAUSE_S)
@@ -181,7 +188,7 @@ class Viewers:
     async def _missed(self, stream_id: str, after: int) -> list[Chunk]:
         ask = partial(self._streams.events, stream_id, after, 0.0)
         batch = await patiently(ask, f"history of {stream_id}", RETRY_S)
-        return [*([_HISTORY_LOST] if batch.lost else []), *(_event(*event) for event in batch.events)]
+        return [*([_HISTORY_LOST] if batch.lost else []), *_events(batch)]
 
 
 async def _picture_stream(viewer: Viewer[JpegPicture]) -> AsyncGenerator[bytes]:

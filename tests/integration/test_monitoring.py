@@ -110,6 +110,7 @@ def test_the_dashboard_and_the_alerts_work_on_live_data(
         empty = browser.run(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
         height = browser.run("document.body.scrollHeight")
         picture = Path(os.environ.get("RAYSIGHT_TEST_PICTURES", tmp_path)) / "dashboard.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_bytes(browser.picture(1600, height + 16))
     assert empty == []
     assert len(panels()) > 15

@@ -71,6 +71,24 @@ def serve(test: Callable[[Server], Awaitable[None]], viewer_limit: int = 100) ->
     asyncio.run(whole())
 
 
+def test_what_happens_in_zones_comes_before_the_detections_of_its_frame() -> None:
+    """Without an id of its own: who loses the connection in between gets both again."""
+
+    async def test(server: Server) -> None:
+        async with server.follow() as events:
+            await server.streams.until_waiting(1)
+            await server.streams.publish("gate", 5, in_zones=(b'{"event":"cross"}', b'{"event":"enter"}'))
+            found = [await anext(events) for _ in range(3)]
+        assert [(event["event"], event.get("id")) for event in found] == [
+            ("zone", None), ("zone", None), ("detections", "5")
+        ]  # fmt: skip
+        assert [json.loads(event["data"])["event"] for event in found[:2]] == ["cross", "enter"]
+        async with server.follow(f"{DETECTIONS}?after=4") as again:
+            assert [(await anext(again))["event"] for _ in range(3)] == ["zone", "zone", "detections"]
+
+    serve(test)
+
+
 def test_fifty_viewers_over_one_subscription() -> None:
     async def test(server: Server) -> None:
         async with AsyncExitStack() as stack:

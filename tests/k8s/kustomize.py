@@ -60,16 +60,23 @@ def _rendered(folder: Path) -> list[Manifest]:
 
 
 def _config_map(folder: Path, generator: Manifest, users: list[Manifest]) -> Manifest:
-    if unknown := set(generator) - {"name", "files"}:
+    options = generator.get("options", {})
+    if unknown := (set(generator) - {"name", "files", "options"}) | (
+        set(options) - {"disableNameSuffixHash", "labels"}
+    ):
         raise ValueError(f"{folder}: configMapGenerator with {unknown} can't be rendered here")
     data = {name: (folder / name).read_text() for name in generator["files"]}
+    metadata = {"labels": options["labels"]} if "labels" in options else {}
+    if options.get("disableNameSuffixHash"):
+        metadata = {"name": generator["name"], **metadata}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
     name = f"{generator['name']}-{_suffix(data)}"
     for manifest in users:
         if not manifest["apiVersion"].startswith("ray.io/"):  # nor does kustomize know names in those
             for node in walk(manifest):
                 if isinstance(node.get("configMap"), dict) and node["configMap"].get("name") == generator["name"]:
                     node["configMap"]["name"] = name
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}, "data": data}
 
 
 def _suffix(data: dict[str, str]) -> str:

@@ -232,6 +232,10 @@ def test_engines_are_built_where_they_run(overlay: str) -> None:
     assert claims == {"raysight-models"}
 
 
+STREAMS_A_REPLICA = 16
+"""That pods are sized for; more find a place elsewhere."""
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_there_is_room_for_what_runs(overlay: str) -> None:
     detector = DetectorConfig.model_validate(application(overlay, "detector")["args"])
@@ -242,7 +246,7 @@ def test_there_is_room_for_what_runs(overlay: str) -> None:
         assert container["resources"]["requests"] == limits, "Ray hands out what the limits say"
         gpus = int(limits.get("nvidia.com/gpu", 0))
         replicas = int(gpus / detector.num_gpus) if detector.num_gpus else int(name == "cpu")
-        streams = replicas * detector.streams_per_replica
+        streams = replicas * STREAMS_A_REPLICA
         cpus = (
             replicas * detector.num_cpus + api.num_replicas * 0.1 + PROXY_CPUS + streams * api.streams.stream_num_cpus
         )

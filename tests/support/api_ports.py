@@ -53,6 +53,7 @@ class MemoryStream:
 
     view: StreamView
     events: list[tuple[int, bytes]] = field(default_factory=list)
+    in_zones: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
     forgotten: int = -1
     newest: int = -1
@@ -156,12 +157,15 @@ class MemoryStreams:
         async with asyncio.timeout(10), self.changed:
             await self.changed.wait_for(lambda: self.waiting == count)
 
-    async def publish(self, stream_id: str, sequence: int, label: str = "person") -> None:
-        """Add an event."""
+    async def publish(
+        self, stream_id: str, sequence: int, label: str = "person", in_zones: tuple[bytes, ...] = ()
+    ) -> None:
+        """Add an event, and what happened in zones on its frame."""
         body = {"stream_id": stream_id, "sequence": sequence, "detections": [{"label": label}]}
         async with self.changed:
             stream = self._found(stream_id)
             stream.events.append((sequence, json.dumps(body).encode()))
+            stream.in_zones[sequence] = in_zones
             stream.newest = sequence
             if len(stream.events) > HISTORY:
                 stream.forgotten = stream.events.pop(0)[0]
@@ -178,7 +182,8 @@ class MemoryStreams:
         await self._until(stream_id, lambda stream: stream.newest > position, timeout_s)
         stream = self._found(stream_id)
         fresh = tuple(event for event in stream.events if event[0] > position)
-        return EventBatch(fresh, after is not None and after < stream.forgotten, stream.newest)
+        lost = after is not None and after < stream.forgotten
+        return EventBatch(fresh, lost, stream.newest, dict(stream.in_zones))
 
     async def picture(
         self, stream_id: str, annotated: bool, newer_than: int | None, timeout_s: float

@@ -27,6 +27,7 @@ class VideoItem:
         captured_at: Unix time in seconds at which it was decoded (for a paced file: at which it was due).
         decoded_at: the same instant of ``time.monotonic()``.
         decode_s: seconds that decoding took, without waiting for the packet.
+        stretch: of `Timeline`; another one than that of the item before where the source began anew.
     """
 
     picture: AvPicture
@@ -35,6 +36,7 @@ class VideoItem:
     captured_at: float
     decoded_at: float
     decode_s: float = 0.0
+    stretch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,8 @@ class AvSource:
             return None
         picture = AvPicture(upright(frame))
         self._describe_anew(picture)
-        return VideoItem(picture, pts, base, time.time(), time.monotonic(), self._decode_s)
+        stretch = self._timeline.stretch
+        return VideoItem(picture, pts, base, time.time(), time.monotonic(), self._decode_s, stretch)
 
     def _describe_anew(self, picture: AvPicture) -> None:
         """A camera may change its size without a new connection."""

@@ -88,7 +88,7 @@ class PatternSource:
             started = time.monotonic()
             picture = self._drawing.picture(number, now)
             drawn = time.monotonic()
-            yield VideoItem(picture, pts, base, now, drawn, drawn - started)
+            yield VideoItem(picture, pts, base, now, drawn, drawn - started, self._timeline.stretch)
             number += 1
 
     def interrupt(self) -> None:

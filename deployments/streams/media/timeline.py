@@ -41,6 +41,8 @@ class Timeline:
 
     def __init__(self, time_base: Fraction = TIME_BASE, clock: Callable[[], float] = time.monotonic) -> None:
         self.time_base = time_base
+        self.stretch = 0
+        """Counts how often the source's own clock began anew: connections, loops, and leaps behind one of them."""
         self._clock = clock
         self._frame = self._ticks(DEFAULT_FRAME)
         self._offset: int | None = None
@@ -60,6 +62,7 @@ class Timeline:
         self._frame = max(1, self._ticks(frame_duration or DEFAULT_FRAME))
         self._offset = None
         self._keep_gap = keep_gap
+        self.stretch += 1
 
     def video(self, pts: int | None, time_base: Fraction | None) -> int:
         """The pts of the next video frame; ``pts`` None or a ``time_base`` of None means one frame on."""
@@ -107,9 +110,11 @@ class Timeline:
         value = ticks + self._offset
         if value <= self._last - self._frame:  # a wrap or a restart behind the same connection
             self._offset = follows - ticks
+            self.stretch += 1
             return follows
         if value > max(passed, self._last) + self._jump:
             self._offset = passed - ticks
+            self.stretch += 1
             return passed
         return max(value, self._last + 1)  # a repeated timestamp is no reason to drift away from the audio
 

@@ -65,6 +65,7 @@ class Life:
         vouched: the stamp of the newest report for which it can be told that nobody had succeeded it then.
         node: where it was asked to start.
         asked_at: when it was last asked, seconds on the loop's clock.
+        carried: once it has stopped in good order: what its successor goes on with.
     """
 
     actor: ActorHandle[Any]
@@ -83,6 +84,7 @@ class Life:
     vouched: float | None = None
     poll: asyncio.Task[None] | None = None
     node: str | None = None
+    carried: bytes | None = None
     asked_at: float = float("-inf")
 
     @property
@@ -272,7 +274,8 @@ class Lives:
     async def _end(self, life: Life, epoch: int) -> None:
         timeout_s = DELETE_TIMEOUT_S if life.report is not None else UNSEEN_DELETE_TIMEOUT_S
         try:
-            await asyncio.wait_for(life.actor.stop.remote(epoch), timeout_s)
+            answer: object = await asyncio.wait_for(life.actor.stop.remote(epoch), timeout_s)
+            life.carried = answer if isinstance(answer, bytes) else None  # other releases answer something else
         except Fenced:
             self.fenced = True  # it is another's now
             return

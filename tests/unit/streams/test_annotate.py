@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import av
@@ -11,6 +12,7 @@ from av.video.reformatter import ColorRange
 from deployments.streams.annotate import Annotator
 from deployments.streams.frame import Planes
 from deployments.streams.media.picture import AvPicture
+from deployments.streams.zone_marks import ZoneMark
 from engines.types import Detections
 
 FORMATS = ["yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"]
@@ -127,3 +129,50 @@ def test_labels_of_any_number_are_kept_in_bounds_and_twenty_boxes_are_cheap() ->
         costs.append(time.thread_time() - started)
     assert len(annotator._patches) <= 512
     assert min(costs) < 5e-3  # most labels are new here; with known ones it is 0.6 ms
+
+
+@pytest.mark.parametrize("pix_fmt", FORMATS + DEEP)
+def test_zones_are_drawn_in_every_format(pix_fmt: str) -> None:
+    """Yellow, and nothing but the outline and its caption."""
+    _, planes = grey(640, 480, pix_fmt)
+    marks = (
+        ZoneMark("polygon", ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8)), "yard: 2"),
+        ZoneMark("line", ((0.5, 0.3), (0.5, 0.7)), "door"),
+    )
+    annotator = Annotator(NAMES)
+    for _ in range(2):  # worked out, and remembered
+        annotator.draw(planes, Detections.empty(), marks)
+    for row, column in ((383, 400), (240, 128), (300, 320)):
+        filled, area = grey(640, 480, pix_fmt)
+        area.y[...] = planes.y[row, column]
+        area.u[...], area.v[...] = (c[row // planes.sub_y, column // planes.sub_x] for c in (planes.u, planes.v))
+        blue, green, red = filled.to_array(640, 480)[50, 50].tolist()
+        assert red > 225
+        assert 180 < green < 240
+        assert blue < 60
+    assert np.ptp(planes.y[110:370, 140:280]) == 0
+    assert np.ptp(planes.y[400:, :]) == 0
+
+
+def test_the_arrow_of_a_line_points_to_its_right_side() -> None:
+    _, planes = grey(640, 480, "yuv420p")
+    Annotator(NAMES).draw(planes, Detections.empty(), (ZoneMark("line", ((0.5, 0.2), (0.5, 0.9)), "x"),))
+    middle = planes.y[255:275]
+    assert np.ptp(middle[:, 298:316]) > 0  # who looks down the picture has its left part on the right
+    assert np.ptp(middle[:, 326:345]) == 0
+
+
+def test_the_label_of_an_object_that_is_followed_has_its_number() -> None:
+    """One of the third life of a stream looks like one of the first; who has none yet shows the confidence."""
+    drawn = []
+    for tracker_id in (17, 2_000_000_017, 18, -1, None):
+        _, planes = grey(640, 480, "yuv420p")
+        seen = found((100, 100, 300, 300))
+        ids = None if tracker_id is None else np.array([tracker_id], np.int64)
+        Annotator(NAMES).draw(planes, replace(seen, tracker_id=ids))
+        drawn.append(planes.y.copy())
+    first, again, other, unknown, alone = drawn
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(unknown, alone)
+    assert not np.array_equal(first, unknown)

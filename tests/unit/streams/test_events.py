@@ -116,6 +116,18 @@ def test_many_readers_get_every_event_once_and_in_order() -> None:
     assert seen == [list(range(count))] * 8
 
 
+def test_what_happened_in_zones_comes_with_its_frame_and_goes_with_it() -> None:
+    log = EventLog(0)
+    log.append(0, b"0", (b"enter", b"cross"))
+    log.append(1, b"1")
+    assert log.wait(-1, 0).in_zones == {0: (b"enter", b"cross")}
+    assert log.wait(0, 0).in_zones == {}
+    for sequence in range(2, REPLAY_EVENTS + 1):
+        log.append(sequence, b"", (b"leave",))
+    batch = log.wait(-1, 0)
+    assert (batch.lost, len(batch.events), len(batch.in_zones)) == (True, REPLAY_EVENTS, REPLAY_EVENTS - 1)
+
+
 def test_the_json_of_an_event() -> None:
     frame = Frame(7, 12, Fraction(1, 90_000), 1700000000.1234567, 5.0, picture(0))
     found = Detections(

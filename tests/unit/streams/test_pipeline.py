@@ -345,6 +345,23 @@ def test_video_goes_on_while_the_detector_is_away_and_boxes_come_back(start: Sta
     rig.assert_right_boxes()
 
 
+def test_objects_that_are_followed_have_numbers_and_zones_tell_of_them(start: Start) -> None:
+    everything = [[0, 0], [1, 0], [1, 1], [0, 1]]
+    rig = start(track={}, zones=[{"name": "all", "kind": "polygon", "points": everything}])
+    for _ in range(4):
+        rig.source.feed(item(rig.fed, at=picture(19)))
+        rig.fed += 1
+        until(lambda: rig.counts.inferred == rig.fed)
+    rig.settled()
+    assert [event["detections"][0]["tracker_id"] for event in rig.events()] == [None, 1, 1, 1]
+    ((sequence, (told,)),) = rig.pipeline.events.wait(-1, 0).in_zones.items()
+    event = json.loads(told)
+    assert (sequence, event["sequence"], event["event"], event["zone"]) == (1, 1, "enter", "all")
+    assert (event["tracker_id"], event["label"], event["pts"]) == (1, rig.detector.engine.info.class_names[0], 3600)
+    assert [mark.caption for mark in rig.pipeline.marks] == ["all: 1"]
+    assert rig.pipeline.times.percentiles()["track"].p50 is not None
+
+
 def test_a_model_of_another_size_refuses_one_frame_and_then_fits(start: Start) -> None:
     rig = start()
     rig.feed_each(2, inferred)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import pytest
 from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, StreamErrorCode
 from deployments.streams import pipeline
 from deployments.streams.backoff import Backoff
+from deployments.streams.pipeline import Pipeline
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import LastError, OutputSpec, SourceInfo, SourceSpec, StreamSpec, StreamState
 from tests.support.detectors import LocalDetector
-from tests.support.streams import INFO, HandFedSource, RecordingPublisher, item, spec
+from tests.support.streams import INFO, HandFedSource, RecordingPublisher, item, picture, spec
 from tests.support.waiting import in_threads, until
 
 OUTPUT = {"url": "rtmp://media/live"}
@@ -212,6 +214,44 @@ def test_what_no_try_can_mend_waits_for_a_change(start: Start, error: Exception,
         stream.apply(labels={"try": str(tries)})
     stream.until(StreamState.ONLINE)
     assert stream.runner.status().reason is None
+
+
+def test_changed_zones_take_effect_without_reconnecting(start: Start) -> None:
+    everything = {"kind": "polygon", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]}
+    stream = start(track={}, zones=[{"name": "old", **everything}])
+    stream.until(StreamState.ONLINE)
+    (source,) = stream.media.sources
+
+    numbers = count()
+
+    def seen(zone: str) -> bool:
+        source.feed(item(next(numbers), at=picture(19)))
+        return [(known.name, len(known.entered)) for known in stream.runner.status().zones] == [(zone, 1)]
+
+    until(lambda: seen("old"))
+    stream.apply(track={}, zones=[{"name": "new", **everything}])
+    until(lambda: seen("new"))
+    assert stream.runner.status().tracks == 1
+    stream.apply()
+    source.feed(item(next(numbers), at=picture(19)))
+    until(lambda: stream.runner.status().zones == ())
+    assert len(stream.media.opened) == 1
+
+
+def test_a_life_goes_on_with_what_the_last_one_carried(start: Start) -> None:
+    stream = start(track={})
+    stream.until(StreamState.ONLINE)
+    (source,) = stream.media.sources
+    for number in range(3):
+        source.feed(item(number, at=picture(19)))
+        until(lambda: stream.runner.pipeline.ledger.snapshot().inferred == number + 1)  # noqa: B023
+    stream.runner.stop(20)
+    carried = stream.runner.carry()
+    assert carried is not None
+    second = Pipeline(
+        spec(track={}), stream.detector, first_sequence=10, observe=lambda stage, s: None, epoch=4, carried=carried
+    )
+    assert second.follower.carry() == carried
 
 
 def test_a_failed_stream_can_be_restarted_without_a_change(start: Start) -> None:

@@ -127,6 +127,21 @@ def test_a_pause_of_the_camera_is_kept_but_a_leap_is_not() -> None:
     assert line.video(3_000_000, MILLIS) == pytest.approx(30.04 * 90_000, abs=2)
 
 
+def test_a_stretch_ends_where_the_sources_own_clock_begins_anew() -> None:
+    """A pause or missing timestamps are none of that."""
+    clock = Clock()
+    line = Timeline(clock=clock)
+    seen = []
+    for pts in ("open", 0, 40, None, 30_000, "open", 0, 40, 3_000_000, 3_000_040, 10, "open"):
+        clock.now += 30 if pts == 30_000 else 0.04
+        if isinstance(pts, str):
+            line.connected(Fraction(1, 25))
+        else:
+            line.video(pts, MILLIS)
+        seen.append(line.stretch)
+    assert seen == [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5]
+
+
 def test_missing_timestamps_advance_by_frames() -> None:
     line = Timeline()
     line.connected(Fraction(1, 30))

@@ -29,5 +29,8 @@ def test_what_was_seen_never_goes_back_and_a_restart_waits_for_nothing() -> None
     past.unplaced.add("gate")
     past.try_now("gate")
     assert (past.not_before("gate"), past.seen("gate"), past.unplaced) == (0.0, 70, set())
+    past.hand_on("gate", b"tracks")
+    past.hand_on("gate", None)  # a life that has none leaves what is there
+    assert past.carried == {"gate": b"tracks"}
     past.forget("gate")
-    assert past.seen("gate") == 0
+    assert (past.seen("gate"), past.carried) == (0, {})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deployments.errors import InvalidSpec, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.spec import OutputSpec, SourceSpec, StreamSpec
+from deployments.streams.tracking.spec import TrackSpec
 from deployments.supervisor.registry import Entry, StreamRegistry
 
 
@@ -119,6 +120,17 @@ def test_a_patch_changes_what_it_names_and_null_takes_back() -> None:
     assert streams.get("gate").generation == 1  # not stored yet
 
 
+def test_tracks_and_zones_come_with_one_patch_and_zones_go_as_a_whole() -> None:
+    streams = registry()
+    line = {"name": "door", "kind": "line", "points": [[0.1, 0.5], [0.9, 0.5]]}
+    streams.put(streams.merged("gate", {"track": {}, "zones": [line, {**line, "name": "gate"}]}), None)
+    assert streams.get("gate").spec.track == TrackSpec()
+    assert [zone.name for zone in streams.merged("gate", {"zones": [line]}).zones] == ["door"]
+    assert streams.merged("gate", {"zones": None, "track": None}) == spec()
+    with pytest.raises(InvalidSpec, match='set "track"'):
+        streams.merged("gate", {"track": None})
+
+
 @pytest.mark.parametrize(
     ("merge_patch", "field"),
     [
@@ -129,6 +141,10 @@ def test_a_patch_changes_what_it_names_and_null_takes_back() -> None:
         ({"outputs": [{"url": "rtmp://m/l", "bitrate": 1}]}, "outputs.0.bitrate"),
         ({"source": None}, "source"),
         ({"paused": "maybe"}, "paused"),
+        ({"zones": [{"name": "a", "kind": "line", "points": [[0, 0.5], [1, 0.5]]}]}, "zones"),  # without tracks
+        ({"track": {}, "zones": [{"name": "a", "kind": "line", "points": [[0.5, 0.5], [0.5, 0.5]]}]}, "zones.0.points"),
+        ({"track": {}, "zones": [{"name": "a", "kind": "line", "points": [[0, 0], [1, 1]]}] * 2}, "zones"),
+        ({"track": {"lost_s": 0}}, "track.lost_s"),
     ],
 )
 def test_a_patch_that_does_not_fit_names_the_field(merge_patch: dict[str, Any], field: str) -> None:

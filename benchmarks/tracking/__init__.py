@@ -1,0 +1,1 @@
+"""How well objects keep their numbers, on generated scenes whose tracks are known."""
