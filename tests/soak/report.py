@@ -13,7 +13,7 @@ from tests.soak.slope import Slope, fit
 def report(samples: Sequence[Sample], streams: int, warm_up_hours: float) -> dict[str, Any]:
     """Slopes with their 95 % bounds of what was sampled after the warm-up, an hour; null where too little was.
 
-    Resident memory is that of the whole system by the number of its streams.
+    Resident memory is that of the whole system by the number of its streams; `rss_mb_an_hour_of` tells whose it is.
     """
     kept = [sample for sample in samples if sample.hours >= warm_up_hours]
     series: dict[str, list[tuple[float, float | None]]] = {
@@ -30,6 +30,10 @@ def report(samples: Sequence[Sample], streams: int, warm_up_hours: float) -> dic
         "first": asdict(kept[0]) if kept else None,
         "last": asdict(kept[-1]) if kept else None,
         "slopes_an_hour": {name: _rounded(_slope(points)) for name, points in series.items()},
+        "rss_mb_an_hour_of": {
+            kind: _rounded(_slope([(s.hours, s.rss_mb_of.get(kind)) for s in kept]))
+            for kind in sorted({kind for s in kept for kind in s.rss_mb_of})
+        },
     }
 
 

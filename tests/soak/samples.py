@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.chaos.fleet import Fleet
 from tests.chaos.footprint import footprint
@@ -20,6 +20,7 @@ class Sample:
         vram_mb: used on all GPUs, MiB; None without a GPU.
         descriptors: of the whole system.
         p99_ms: the worst stream's, from decoded to detections out; None before the first.
+        rss_mb_of: resident memory by what a process is, all of a kind together, MiB.
     """
 
     hours: float
@@ -27,6 +28,7 @@ class Sample:
     vram_mb: float | None
     descriptors: float
     p99_ms: float | None
+    rss_mb_of: dict[str, float] = field(default_factory=dict)
 
 
 def sampler(fleet: Fleet) -> Callable[[], Sample]:
@@ -38,7 +40,7 @@ def sampler(fleet: Fleet) -> Callable[[], Sample]:
         latencies = [s["latency_ms"].get("whole", {}).get("p99") for s in fleet.watcher.statuses().values()]
         p99 = max((ms for ms in latencies if ms is not None), default=None)
         hours = (time.monotonic() - began) / 3600
-        return Sample(hours, now.rss_mb, vram() if vram else None, float(now.descriptors), p99)
+        return Sample(hours, now.rss_mb, vram() if vram else None, float(now.descriptors), p99, now.by_title)
 
     return sample
 
