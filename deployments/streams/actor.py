@@ -95,7 +95,7 @@ class StreamActor:
         grant: Grant,
         notes: tuple[str, ...],
         tenancy: Tenancy,
-        trace_one_in: int | None,
+        trace_one_in: int | None = None,
         carried: bytes | None = None,
     ) -> None:
         node = ray.get_runtime_context().get_node_id()
