@@ -57,6 +57,11 @@ class Mosquitto:
             self._process.wait(10)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Such as SIGSTOP: connections are taken then, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "mosquitto.log").read_text()

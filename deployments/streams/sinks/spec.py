@@ -70,6 +70,11 @@ class SinkSpec(Addressed):
     def _of_a_kind(cls, url: str) -> str:
         if url.partition(":")[0].lower() not in _KINDS:
             raise ValueError(f"unknown scheme; known are {', '.join(_KINDS)}")
+        kind, path = _KINDS[url.partition(":")[0].lower()], urlsplit(url).path.lstrip("/")
+        if kind == "mqtt" and "+" in unquote(path):
+            raise ValueError("nobody can publish to a topic with a wildcard: leave + out")
+        if kind == "redis" and not (path.isdecimal() or not path):
+            raise ValueError("the path is the number of the database; the stream's key is ?stream=KEY")
         return url
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from deployments.streams.sinks.letter import Letter, letters
 from deployments.streams.sinks.spec import SinkSpec
+from deployments.streams.spec import StreamSpec
 from deployments.streams.tracking.spec import ZoneSpec
+from deployments.supervisor.config import SupervisorConfig
 
 DOOR = ZoneSpec(name="Door", kind="polygon", points=((0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (0.0, 1.0)))
 KERB = ZoneSpec(name="Kerb", kind="line", points=((0.0, 0.5), (1.0, 0.5)))
@@ -124,11 +127,31 @@ def test_placeholders_and_defaults() -> None:
         ({"url": "mqtt://x/y", "credentials": {"secret": "s" * 16}}, "only a webhook"),
         ({"url": "https://x/y", "credentials": {"secret": "short"}}, "at least 16"),
         ({"url": "https://x/y", "events": []}, "at least 1"),
+        ({"url": "mqtt://x/cameras/+"}, "wildcard"),
+        ({"url": "redis://x/events"}, "number of the database"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(body: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         SinkSpec.model_validate(body)
+
+
+def test_sinks_of_all_streams_keep_their_secrets_and_share_no_file() -> None:
+    hook = {"url": "https://u:word@hooks.example/{stream_id}", "credentials": {"secret": "s" * 16}}
+    config = SupervisorConfig.model_validate({"sinks": [hook, {"url": "file:{stream_id}.jsonl"}]})
+    assert pickle.loads(pickle.dumps(config)) == config  # as it reaches the stream's process
+    assert config.sinks[0].credentials is not None
+    with pytest.raises(ValueError, match="share a file"):
+        SupervisorConfig.model_validate({"sinks": [{"url": "file:all.jsonl"}]})
+
+
+def test_a_stream_names_its_own_zones_and_each_url_once() -> None:
+    body = {"id": "gate", "source": {"url": "testsrc://"}, "track": {}, "zones": [DOOR.model_dump()]}
+    assert StreamSpec.model_validate({**body, "sinks": [{"url": "mqtt://b", "zones": ["Door"]}]}).sinks
+    with pytest.raises(ValueError, match="no zone 'Yard'"):
+        StreamSpec.model_validate({**body, "sinks": [{"url": "mqtt://b", "zones": ["Yard"]}]})
+    with pytest.raises(ValueError, match="a URL of its own"):
+        StreamSpec.model_validate({**body, "sinks": [{"url": "mqtt://b"}, {"url": "mqtt://b"}]})
 
 
 def test_a_signing_key_stays_beside_the_secrets_of_the_url() -> None:
