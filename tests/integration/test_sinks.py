@@ -251,6 +251,19 @@ def test_what_was_spilled_is_sent_by_the_next_life(rigs: Any, tmp_path: Path) ->
         assert keys([one.event for one in server.accepted]) == gate(*range(10))
 
 
+def test_what_was_spilled_outlives_a_change_of_the_sink(rigs: Any) -> None:
+    server = FailingHttp()
+    sink = {"url": server.url, "queue": 3, "when_full": "spill"}
+    rig = rigs(sink)
+    rig.feed(6)
+    until(lambda: rig.status.queued == 5)
+    rig.sinks.update(spec(sinks=[{**sink, "attempts": 3}]))
+    rig.feed(2)
+    with server:
+        rig.sent(8)
+        assert keys([one.event for one in server.accepted]) == gate(*range(8))
+
+
 def test_a_change_of_the_spec_takes_effect_on_sinks_alone(rigs: Any) -> None:
     with FailingHttp() as first, FailingHttp() as second:
         rig = rigs({"url": first.url}, of_all=({"url": f"{second.url}/{{stream_id}}"},))

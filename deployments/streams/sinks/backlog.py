@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import threading
 from collections import deque
@@ -16,15 +17,20 @@ logger = logging.getLogger(__name__)
 class Spill:
     """Letters in a file, first in, first out; for one thread at a time. What it holds outlives the process.
 
-    Raises OSError where the disk is full or broken.
+    Raises OSError where the disk is full or broken, or another one has the file: a life that has not ended yet.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
         path.parent.mkdir(parents=True, exist_ok=True)
-        left = path.read_bytes() if path.exists() else b""
         self._file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise
+        left = path.read_bytes()
         self._end = left.rfind(b"\n") + 1  # whoever was killed may have left half a line
         self._file.truncate(self._end)
         self._count = left.count(b"\n")
@@ -71,14 +77,14 @@ class Spill:
         with self._path.open("rb") as reader:
             reader.seek(self._start)
             rest = reader.read()
-        self._file.close()
         whole = b"".join(letter.body + b"\n" for letter in before) + rest
-        if not whole:
-            self._path.unlink()
-            return
-        fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(whole)
-        fresh.replace(self._path)
+        with self._file:  # locked until all is done
+            if not whole:
+                self._path.unlink()
+                return
+            fresh = self._path.with_suffix(".new")
+            fresh.write_bytes(whole)
+            fresh.replace(self._path)
 
 
 class Backlog:

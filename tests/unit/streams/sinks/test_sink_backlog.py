@@ -92,6 +92,16 @@ def test_half_a_line_of_a_life_that_was_killed_spoils_nothing(tmp_path: Path) ->
     assert numbers(taken(backlog, 9)) == [1, 2, 4]
 
 
+def test_a_file_belongs_to_one_life_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "spill"
+    first = Backlog(1, Spill(path, 1_000_000))
+    first.put(letter(1))
+    with pytest.raises(BlockingIOError):
+        Spill(path, 1_000_000)
+    first.leave(None)
+    assert numbers(taken(Backlog(1, Spill(path, 1_000_000)), 9)) == [1]
+
+
 def test_what_waits_ends_with_the_backlog(tmp_path: Path) -> None:
     backlog = Backlog(5)
     backlog.put(letter(1))
