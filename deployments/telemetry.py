@@ -111,6 +111,9 @@ class StreamTelemetry:
         self._errors = _Totals(
             "raysight_stream_errors_total", "Errors of a stream's source and outputs.", ("stream", "code")
         )
+        self._sinks = _Totals(
+            "raysight_sink_events_total", "Events for a stream's sinks by what became of them.", ("stream", "outcome")
+        )
         self._percentile = Gauge(
             "raysight_stream_latency_milliseconds",
             "Latency from decoded to detections out over the newest frames.",
@@ -129,6 +132,9 @@ class StreamTelemetry:
             self._frames.bring_up_to(count, {"stream": self._stream, "outcome": outcome})
         for code, count in errors.items():
             self._errors.bring_up_to(count, {"stream": self._stream, "code": code})
+        for outcome in ("sent", "dropped", "dead_letters"):
+            count = sum(getattr(sink, outcome) for sink in status.sinks)
+            self._sinks.bring_up_to(count, {"stream": self._stream, "outcome": outcome})
         whole = status.latency_ms.get("whole", Percentiles())
         for quantile, value in (("0.5", whole.p50), ("0.99", whole.p99)):
             if value is not None:

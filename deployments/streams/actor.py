@@ -29,6 +29,8 @@ from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
+from deployments.streams.sinks.fanout import Sinks
+from deployments.streams.sinks.spec import SinkSpec
 from deployments.streams.spec import StreamSpec, StreamStatus
 from deployments.streams.tenure import SUCCEEDED, Tenancy, Tenure
 from deployments.telemetry import StreamTelemetry
@@ -96,6 +98,7 @@ class StreamActor:
         notes: tuple[str, ...],
         tenancy: Tenancy,
         trace_one_in: int | None = None,
+        sinks_of_all: tuple[SinkSpec, ...] = (),
         carried: bytes | None = None,
     ) -> None:
         node = ray.get_runtime_context().get_node_id()
@@ -123,6 +126,7 @@ class StreamActor:
             tracer=self._tracer,
             held=tenancy.held,
             carried=carried,
+            sinks=Sinks(spec, sinks_of_all, policy),
         )
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, StreamErrorCode
+from deployments.streams.spec import StreamSpec
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str], list[str]]
@@ -29,6 +30,10 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt")
 SOURCE_SCHEMES = (*NETWORK_SCHEMES, "http", "https", "file", "v4l2", "testsrc")
 OUTPUT_SCHEMES = (*NETWORK_SCHEMES, "file")
 OUTPUT_SUFFIXES = (".mp4", ".m3u8")
+SINK_SCHEMES = ("http", "https", "mqtt", "mqtts", "redis", "rediss", "file")
+SINK_SUFFIX = ".jsonl"
+SINK_STATE = "sinks"
+"""Folder below the output root where events wait that could not be sent."""
 
 METADATA_ADDRESSES = frozenset(
     ipaddress.ip_address(address)
@@ -108,6 +113,19 @@ class UrlPolicy(BaseModel):
         self._check_host(_split(url, field), field, resolver or resolve)
         return url
 
+    def check_sink(self, url: str, *, resolver: Resolver | None = None) -> str:
+        """The URL or path to open for a sink of events; raises as `check_source` does. The file need not exist."""
+        field = "sink.url"
+        if _scheme(url, SINK_SCHEMES, field) != "file":
+            self._check_host(_split(url, field), field, resolver or resolve)
+            return url
+        path = _inside(self.output_root, url, field)
+        if path.suffix != SINK_SUFFIX:
+            raise InvalidSpec(field, f"A file of events ends in {SINK_SUFFIX}.")
+        if path.is_relative_to(self.output_root.resolve() / SINK_STATE):
+            raise InvalidSpec(field, f"The folder {SINK_STATE} is for events that wait: take another.")
+        return str(path)
+
     def addresses(self, url: str, *, resolver: Resolver | None = None, field: str = "source.url") -> list[str]:
         """Those to connect to for a URL, all of them allowed, each once; raises as `check_source`."""
         found = self._check_host(_split(url, field), field, resolver or resolve)
@@ -136,6 +154,15 @@ class UrlPolicy(BaseModel):
         if not self.allow_private and not address.is_global:
             return "a private address"
         return None
+
+
+def checks(policy: UrlPolicy, spec: StreamSpec) -> list[tuple[Callable[[str], str], str]]:
+    """Each URL of a spec, and what refuses it where it is forbidden."""
+    return [
+        (policy.check_source, spec.source.url),
+        *((policy.check_output, output.url) for output in spec.outputs),
+        *((policy.check_sink, sink.url) for sink in spec.sinks),
+    ]
 
 
 def _scheme(url: str, known: tuple[str, ...], field: str) -> str:

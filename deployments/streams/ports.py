@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from deployments.streams.frame import Picture
-from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo, SourceSpec
+from deployments.streams.sinks.spec import SinkStatus
+from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo, SourceSpec, StreamSpec
 
 
 class VideoItem(Protocol):
@@ -66,6 +67,18 @@ class Publisher(Protocol):
     def statuses(self) -> tuple[OutputStatus, ...]: ...
 
     def close(self) -> None: ...
+
+
+class EventSinks(Protocol):
+    """Where events are sent; nothing here waits for a server but `close`, for so long at most."""
+
+    def offer(self, sequence: int, event: bytes, in_zones: tuple[bytes, ...]) -> None: ...
+
+    def update(self, spec: StreamSpec) -> None: ...
+
+    def statuses(self) -> tuple[SinkStatus, ...]: ...
+
+    def close(self, timeout_s: float) -> None: ...
 
 
 class Media(Protocol):

@@ -16,7 +16,7 @@ from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, Strea
 from deployments.streams.backoff import Backoff
 from deployments.streams.history import StreamHistory
 from deployments.streams.pipeline import Pipeline
-from deployments.streams.ports import Media, Publisher, Source
+from deployments.streams.ports import EventSinks, Media, Publisher, Source
 from deployments.streams.spec import (
     LastError,
     OutputSpec,
@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 DRAIN_S = 6.0
 """Longest wait until the last frames are published before outputs are closed: the longest `video_delay_ms` and some."""
+
+
+LAST_EVENTS_S = 1.0
+"""What sinks get at least to send what waits, though all the rest took its time."""
 
 
 class StreamRunner:
@@ -54,10 +58,14 @@ class StreamRunner:
         backoff: Callable[[], Backoff] = Backoff,
         held: str | None = None,
         carried: bytes | None = None,
+        sinks: EventSinks | None = None,
     ) -> None:
         self.pipeline = Pipeline(
             spec, detector, first_sequence=first_sequence, observe=observe, tracer=tracer, epoch=epoch, carried=carried
         )
+        self._sinks = sinks
+        if sinks is not None:
+            self.pipeline.events.subscribe(sinks.offer)
         self._media = media
         self._epoch = epoch
         self._node = node
@@ -109,6 +117,8 @@ class StreamRunner:
             old, self._spec, self._generation = self._spec, spec, generation
             self.pipeline.spec = spec
             failed = self._state is StreamState.FAILED
+        if self._sinks is not None:
+            self._sinks.update(self.spec)
         if old.source != spec.source or old.paused != spec.paused or failed:
             self.reconnect()
         if old.outputs != spec.outputs:  # also where the source may stay away: an output that was taken out ends now
@@ -158,6 +168,8 @@ class StreamRunner:
         self.pipeline.stop(timeout_s)
         self._thread.join(max(0.0, deadline - time.monotonic()))
         self._close_publisher(max(0.0, deadline - time.monotonic()))
+        if self._sinks is not None:
+            self._sinks.close(max(LAST_EVENTS_S, deadline - time.monotonic()))
 
     def carry(self) -> bytes | None:
         """What another life of the stream goes on with: its tracks and zones; after `stop`."""
@@ -194,6 +206,7 @@ class StreamRunner:
                 "zones": pipeline.follower.zones,
                 "fps": {name: meter.rate(now) for name, meter in pipeline.rates.items()},
                 "latency_ms": pipeline.times.percentiles(),
+                "sinks": self._sinks.statuses() if self._sinks is not None else (),
                 "outputs": self._held_outputs() or (publisher.statuses() if publisher is not None else ()),
             }
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,43 +12,20 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from deployments.errors import StreamErrorCode
 from deployments.names import DEFAULT_MODEL, MODEL_PATTERN
+from deployments.streams.addressed import Addressed, Strict
+from deployments.streams.sinks.spec import MAX_SINKS, SinkSpec, SinkStatus
 from deployments.streams.tracking.spec import MAX_ZONES, TrackSpec, ZoneSpec, ZoneStatus
-from deployments.streams.urls import Credentials, split_credentials
 
 StreamId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_PATTERN)]
 Label = Annotated[str, StringConstraints(max_length=63)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class _Addressed(_Strict):
-    """A URL whose credentials are split off on entry: they are write-only and never leave in a response."""
-
-    url: str = Field(
-        min_length=1, max_length=4096, description="Where; credentials in it are split off and never shown again."
-    )
-    credentials: Credentials | None = Field(
-        default=None, exclude=True, repr=False, description="Write-only: user name, password, secret query parameters."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not isinstance(data.get("url"), str):
-            return data
-        clean, found = split_credentials(data["url"])
-        return {**data, "url": clean, **({"credentials": found} if found is not None else {})}
-
-
-class SourceSpec(_Addressed):
+class SourceSpec(Addressed):
     """Where frames come from."""
 
     transport: Literal["tcp", "udp"] = Field(default="tcp", description="RTSP only: how RTP travels.")
@@ -75,7 +52,7 @@ class SourceSpec(_Addressed):
         return self.is_file and not self.realtime
 
 
-class DetectSpec(_Strict):
+class DetectSpec(Strict):
     """What is looked for."""
 
     model: ModelName = Field(default=DEFAULT_MODEL, description="Which of the loaded models.")
@@ -89,7 +66,7 @@ class DetectSpec(_Strict):
     )
 
 
-class OutputSpec(_Addressed):
+class OutputSpec(Addressed):
     """Where annotated video goes."""
 
     codec: Literal["h264"] = "h264"
@@ -105,7 +82,7 @@ class OutputSpec(_Addressed):
     )
 
 
-class StreamSpec(_Strict):
+class StreamSpec(Strict):
     """One stream as its user wants it."""
 
     id: StreamId
@@ -119,6 +96,7 @@ class StreamSpec(_Strict):
     zones: tuple[ZoneSpec, ...] = Field(
         default=(), max_length=MAX_ZONES, description="Where to count objects; needs `track`."
     )
+    sinks: tuple[SinkSpec, ...] = Field(default=(), max_length=MAX_SINKS, description="Where events are sent.")
     paused: bool = False
     priority: int = Field(
         default=0, ge=-100, le=100, description="Where the detector can't serve all, higher ones are served first."
@@ -133,6 +111,16 @@ class StreamSpec(_Strict):
         if len({zone.name for zone in zones}) < len(zones):
             raise ValueError("each zone needs a name of its own")
         return zones
+
+    @field_validator("sinks")
+    @classmethod
+    def _of_this_stream(cls, sinks: tuple[SinkSpec, ...], info: ValidationInfo) -> tuple[SinkSpec, ...]:
+        known = {zone.name for zone in info.data.get("zones", ())}
+        if "zones" in info.data and (unknown := {name for sink in sinks for name in sink.zones or ()} - known):
+            raise ValueError(f"there is no zone {min(unknown)!r}: name one of `zones`")
+        if len({sink.url for sink in sinks}) < len(sinks):
+            raise ValueError("each sink needs a URL of its own")
+        return sinks
 
 
 class StreamState(StrEnum):
@@ -150,7 +138,7 @@ class StreamState(StrEnum):
     STOPPING = "stopping"
 
 
-class SourceInfo(_Strict):
+class SourceInfo(Strict):
     """What the source turned out to be."""
 
     codec: str
@@ -163,7 +151,7 @@ class SourceInfo(_Strict):
     )
 
 
-class LastError(_Strict):
+class LastError(Strict):
     """The newest error of a stream."""
 
     code: StreamErrorCode | Literal["internal"]
@@ -172,7 +160,7 @@ class LastError(_Strict):
     retryable: bool
 
 
-class DropCounts(_Strict):
+class DropCounts(Strict):
     """Decoded frames that were never inferred, by reason."""
 
     superseded: int = 0
@@ -182,7 +170,7 @@ class DropCounts(_Strict):
     invalid: int = 0
 
 
-class FrameCounts(_Strict):
+class FrameCounts(Strict):
     """Both ledgers of one epoch, from one locked snapshot.
 
     ``decoded == inferred + sum(dropped) + in_flight`` and ``decoded == published + video_dropped + queued``, always.
@@ -197,7 +185,7 @@ class FrameCounts(_Strict):
     queued: int = 0
 
 
-class Percentiles(_Strict):
+class Percentiles(Strict):
     """Milliseconds over the last `stats.WINDOW` frames; null before the first."""
 
     p50: float | None = None
@@ -205,7 +193,7 @@ class Percentiles(_Strict):
     p99: float | None = None
 
 
-class OutputStatus(_Strict):
+class OutputStatus(Strict):
     """How one output is doing."""
 
     url: str
@@ -218,7 +206,7 @@ class OutputStatus(_Strict):
     last_error: LastError | None = None
 
 
-class StreamStatus(_Strict):
+class StreamStatus(Strict):
     """What is the case with one stream."""
 
     state: StreamState = StreamState.PENDING
@@ -243,6 +231,7 @@ class StreamStatus(_Strict):
         default_factory=dict, description="By stage, and 'whole': decoded to detections out."
     )
     outputs: tuple[OutputStatus, ...] = ()
+    sinks: tuple[SinkStatus, ...] = Field(default=(), description="Those of the stream, then those of all streams.")
     restarts: int = 0
     last_error: LastError | None = None
 

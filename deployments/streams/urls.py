@@ -48,6 +48,9 @@ class Credentials(BaseModel):
         default=None, description="The rest of the query as it is opened, where it holds secrets within parameters."
     )
     query: dict[str, SecretStr] = Field(default_factory=dict, description="Secret query parameters by name.")
+    secret: SecretStr | None = Field(
+        default=None, min_length=16, description="Webhooks only: the key that signs what is sent."
+    )
 
 
 def split_credentials(url: str) -> tuple[str, Credentials | None]:

@@ -33,7 +33,7 @@ from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
 from deployments.streams.history import HistoryEntry
 from deployments.streams.media import test_pattern
-from deployments.streams.policy import UrlPolicy
+from deployments.streams.policy import UrlPolicy, checks
 from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
 from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.book import SEQUENCE_BLOCK, StreamBook
@@ -196,11 +196,9 @@ class Supervisor:
             self._entrance.require_room(spec, self._survey())
         if spec.source.url.startswith("testsrc:"):
             test_pattern.parse(spec.source.url)
-        with suppress(StreamError):
-            await asyncio.to_thread(self._policy.check_source, spec.source.url)
-        for output in spec.outputs:
+        for check, url in checks(self._policy, spec):
             with suppress(StreamError):
-                await asyncio.to_thread(self._policy.check_output, output.url)
+                await asyncio.to_thread(check, url)
 
     async def _check_model(self, spec: StreamSpec) -> None:
         """Refuse a model that there is not; one that a stream has already may be away, and the default one comes."""
@@ -343,7 +341,8 @@ class Supervisor:
         node = self._entrance.place(entry.spec, planned.grant, need)
         create = stream_actor_class(stream_id, cpus, memory, planned.grant, node, self._nodes.lost)
         numbers, how = (kept.epoch, kept.reserved - SEQUENCE_BLOCK), (planned.grant, planned.notes, tenancy)
-        entry, rest = kept.entry, (*numbers, *how, self._config.trace_one_in, self._past.carried.get(stream_id))
+        told_all, carried = (self._config.trace_one_in, self._config.sinks), self._past.carried.get(stream_id)
+        entry, rest = kept.entry, (*numbers, *how, *told_all, carried)
         told: tuple[Any, ...] = (self._book.epoch, entry.spec, entry.generation, self._policy, *rest)
         try:
             actor = await ask_ray(partial(create.remote, *told))

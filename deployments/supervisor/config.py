@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from deployments.streams.sinks.spec import MAX_SINKS, SinkSpec
 from deployments.supervisor.room import CPU, MEMORY
 
 Admission = Literal["off", "pending", "refuse"]
@@ -37,6 +38,20 @@ class SupervisorConfig(BaseModel):
         description="Trace one frame in so many with OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT names a "
         "collector that takes HTTP; null: none.",
     )
+
+    sinks: tuple[SinkSpec, ...] = Field(
+        default=(),
+        max_length=MAX_SINKS,
+        description="Where the events of all streams are sent, beside those that a stream's own `sinks` name.",
+    )
+
+    @field_validator("sinks")
+    @classmethod
+    def _one_file_each(cls, sinks: tuple[SinkSpec, ...]) -> tuple[SinkSpec, ...]:
+        for sink in sinks:
+            if sink.kind == "file" and "{stream_id}" not in sink.url:
+                raise ValueError("streams can't share a file: write {stream_id} into its name")
+        return sinks
 
     @property
     def resources(self) -> dict[str, float]:

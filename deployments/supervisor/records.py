@@ -41,7 +41,11 @@ def pack(kept: Kept) -> bytes:
     """To be stored; it shows the credentials."""
     spec = kept.entry.spec
     shown: dict[str, Any] = spec.model_dump(mode="json")
-    for part, stored in ((spec.source, shown["source"]), *zip(spec.outputs, shown["outputs"], strict=True)):
+    parts = (
+        (spec.source, shown["source"]),
+        *zip(spec.outputs + spec.sinks, shown["outputs"] + shown["sinks"], strict=True),
+    )
+    for part, stored in parts:
         if part.credentials is not None:
             stored["credentials"] = _revealed(part.credentials)
     fields = {

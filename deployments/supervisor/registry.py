@@ -7,17 +7,18 @@ stay the same, so that nobody can send them elsewhere.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from deployments.errors import InvalidSpec, SpecConflict, StreamExists, StreamNotFound
-from deployments.streams.spec import OutputSpec, SourceSpec, StreamSpec
+from deployments.streams.addressed import Addressed
+from deployments.streams.spec import StreamSpec
 from deployments.streams.urls import same_server
 
-Addressed = TypeVar("Addressed", SourceSpec, OutputSpec)
+Part = TypeVar("Part", bound=Addressed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +100,28 @@ def require_generation(stream_id: str, entry: Entry | None, wanted: int | None) 
 
 
 def _keep_credentials(old: StreamSpec, new: StreamSpec) -> StreamSpec:
-    """An output takes after the one with its URL, else after one on its server; none lends its credentials twice."""
-    left = list(old.outputs)
-    twins: dict[int, OutputSpec] = {}
+    kept = {
+        "source": _with_kept(new.source, old.source),
+        "outputs": _each_with_kept(new.outputs, old.outputs),
+        "sinks": _each_with_kept(new.sinks, old.sinks),
+    }
+    return new.model_copy(update=kept)
+
+
+def _each_with_kept(new: Sequence[Part], old: Sequence[Part]) -> tuple[Part, ...]:
+    """One takes after the old one with its URL, else after one on its server; none lends its credentials twice."""
+    left = list(old)
+    twins: dict[int, Part] = {}
     for alike in (operator.eq, same_server):
-        for place, output in enumerate(new.outputs):
-            twin = next((other for other in left if place not in twins and alike(other.url, output.url)), None)
+        for place, part in enumerate(new):
+            twin = next((other for other in left if place not in twins and alike(other.url, part.url)), None)
             if twin is not None:
                 left.remove(twin)
                 twins[place] = twin
-    outputs = tuple(_with_kept(output, twins.get(place)) for place, output in enumerate(new.outputs))
-    return new.model_copy(update={"source": _with_kept(new.source, old.source), "outputs": outputs})
+    return tuple(_with_kept(part, twins.get(place)) for place, part in enumerate(new))
 
 
-def _with_kept(new: Addressed, old: SourceSpec | OutputSpec | None) -> Addressed:
+def _with_kept(new: Part, old: Part | None) -> Part:
     if old is None or old.credentials is None or new.credentials is not None or not same_server(old.url, new.url):
         return new
     return new.model_copy(update={"credentials": old.credentials})

@@ -38,7 +38,8 @@ def exported(spec: StreamSpec) -> dict[str, Any]:
     shown: dict[str, Any] = spec.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
     if spec.source.credentials is not None:
         shown["source"]["credentials"] = {"ref": f"{spec.id}-source"}
-    for number, output in enumerate(spec.outputs):
-        if output.credentials is not None:
-            shown["outputs"][number]["credentials"] = {"ref": f"{spec.id}-output-{number}"}
+    for name, parts in (("output", spec.outputs), ("sink", spec.sinks)):
+        for number, part in enumerate(parts):
+            if part.credentials is not None:
+                shown[f"{name}s"][number]["credentials"] = {"ref": f"{spec.id}-{name}-{number}"}
     return shown

@@ -11,6 +11,7 @@ from engines.errors import EngineError, one_line
 from serve_app.cli import build
 from serve_app.cli.benchmark import benchmark
 from serve_app.cli.evaluate import evaluate
+from serve_app.cli.events import events
 from serve_app.cli.inspect import inspect
 from serve_app.cli.keys import keys
 from serve_app.cli.load_test import load_test
@@ -20,6 +21,7 @@ from serve_app.cli.verify import verify
 app = typer.Typer(name="raysight", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 engine = typer.Typer(no_args_is_help=True, help="Build, look at and measure model packages.")
 app.add_typer(engine, name="engine")
+app.add_typer(events, name="events")
 app.add_typer(keys, name="keys")
 app.add_typer(streams, name="streams")
 app.command("load-test")(load_test)

@@ -102,7 +102,7 @@ def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
 
 
 def _addressed(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    parts = [body.get("source"), *(body.get("outputs") or [])]
+    parts = [body.get("source"), *(body.get("outputs") or []), *(body.get("sinks") or [])]
     return (part for part in parts if isinstance(part, dict))
 
 

@@ -13,7 +13,13 @@ from tests.unit.serve_app.conftest import Api
 
 
 def test_an_export_has_no_secret_and_no_default(api: Api) -> None:
-    api.put("gate", "rtsp://viewer:s3cr3t@10.0.0.7/ch1", paused=True, outputs=[{"url": "rtmp://media/live/k3y"}])
+    api.put(
+        "gate",
+        "rtsp://viewer:s3cr3t@10.0.0.7/ch1",
+        paused=True,
+        outputs=[{"url": "rtmp://media/live/k3y"}],
+        sinks=[{"url": "file:a.jsonl"}, {"url": "https://hooks/x", "credentials": {"secret": "s1gn" * 4}}],
+    )
     api.put("yard")
     answer = api.call("GET", "/v1/export")
     assert answer.json() == {
@@ -21,6 +27,10 @@ def test_an_export_has_no_secret_and_no_default(api: Api) -> None:
             "gate": {
                 "source": {"url": "rtsp://10.0.0.7/ch1", "credentials": {"ref": "gate-source"}},
                 "outputs": [{"url": "rtmp://media/live/***", "credentials": {"ref": "gate-output-0"}}],
+                "sinks": [
+                    {"url": "file:a.jsonl"},
+                    {"url": "https://hooks/x", "credentials": {"ref": "gate-sink-1"}},
+                ],
                 "paused": True,
             },
             "yard": {"source": {"url": "testsrc://"}},
@@ -28,6 +38,7 @@ def test_an_export_has_no_secret_and_no_default(api: Api) -> None:
     }
     assert "s3cr3t" not in answer.text
     assert "k3y" not in answer.text
+    assert "s1gn" not in answer.text
 
 
 def test_a_drain_asks_for_the_end_of_all_streams(api: Api) -> None:

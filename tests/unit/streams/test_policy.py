@@ -159,6 +159,16 @@ def test_outputs_to_files(policy: UrlPolicy) -> None:
         policy.check_output("file:script.sh")
 
 
+def test_sinks(policy: UrlPolicy) -> None:
+    assert policy.check_sink("file:a/b.jsonl") == str(policy.output_root.resolve() / "a/b.jsonl")
+    for url in ("file:a.mp4", "file:sinks/gate/x.jsonl", "file:a/../sinks/x.jsonl", "rtmp://media/live", "mqtt:///x"):
+        with pytest.raises(InvalidSpec):
+            policy.check_sink(url, resolver=no_resolver)
+    for url in ("file:../a.jsonl", "https://169.254.169.254/x", "mqtt://[::ffff:169.254.169.254]/x", "redis://0.0.0.0"):
+        with pytest.raises(ForbiddenAddress):
+            policy.check_sink(url, resolver=no_resolver)
+
+
 def test_messages_hold_no_credentials(policy: UrlPolicy) -> None:
     for url in ("rtsp://user:s3cret@169.254.1.1/x?token=s3cret", "ftp://user:s3cret@host/", "rtsp://user:s3cret@/x"):
         with pytest.raises((ForbiddenAddress, InvalidSpec)) as caught:

@@ -260,7 +260,8 @@ def test_changes_at_once_all_count(store: Failing) -> None:
 def test_a_record_is_read_as_it_was_written(generation: int, epoch: int, reserved: int, dec: bool, enc: bool) -> None:
     source = {"url": "rtsp://u:%2Fp@camera/user=a_password=b_channel=1.sdp?token=x&n=1"}
     outputs = [{"url": "srt://media:9000?passphrase=long-enough"}, {"url": "file:a.mp4"}]
-    kept = Kept(Entry(spec(source=source, outputs=outputs), generation), epoch, reserved, Grant(dec, enc))
+    sinks = [{"url": "https://u:p@hooks/x?token=t", "credentials": {"secret": "s" * 16}}, {"url": "file:a.jsonl"}]
+    kept = Kept(Entry(spec(source=source, outputs=outputs, sinks=sinks), generation), epoch, reserved, Grant(dec, enc))
     assert unpack(pack(kept)) == kept
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.errors import InvalidSpec, SpecConflict, StreamExists, StreamNotFound
-from deployments.streams.spec import OutputSpec, SourceSpec, StreamSpec
+from deployments.streams.addressed import Addressed
+from deployments.streams.spec import StreamSpec
 from deployments.streams.tracking.spec import TrackSpec
 from deployments.supervisor.registry import Entry, StreamRegistry
 
@@ -25,7 +26,7 @@ def registry(**changes: Any) -> StreamRegistry:
     return made
 
 
-def password(part: SourceSpec | OutputSpec) -> str | None:
+def password(part: Addressed) -> str | None:
     if part.credentials is None or part.credentials.password is None:
         return None
     return part.credentials.password.get_secret_value()
@@ -229,6 +230,16 @@ def test_each_output_keeps_its_own_credentials(urls: list[str], kept: list[str |
     streams = registry(outputs=[{"url": "rtmp://u:one@media/a"}, {"url": "rtmp://u:two@media/b"}])
     after = patched(streams, {"outputs": [{"url": url} for url in urls]})
     assert [password(output) for output in after.outputs] == kept
+
+
+def test_a_sink_keeps_its_credentials_on_the_same_server_only() -> None:
+    hook = {"url": "https://u:word@hooks.example/a", "credentials": {"secret": "s" * 16}}
+    streams = registry(sinks=[hook, {"url": "mqtt://u:two@broker/b"}])
+    urls = ["mqtt://broker/c", "https://hooks.example/b", "https://hooks.example:444/a"]
+    after = patched(streams, {"sinks": [{"url": url} for url in urls]}).sinks
+    assert [password(sink) for sink in after] == ["two", "word", None]
+    assert after[1].credentials == streams.get("gate").spec.sinks[1].credentials
+    assert after[1].credentials.secret is not None
 
 
 def test_outputs_that_differ_in_their_secret_only_keep_it() -> None:
