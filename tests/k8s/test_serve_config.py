@@ -20,7 +20,7 @@ from tests.k8s.kustomize import OVERLAYS
 GONE = object()
 
 EVERYWHERE = {
-    # The API answers while the head restarts: proxies are where replicas are.
+    # Who watches goes on watching while the head restarts: proxies are where replicas are.
     "proxy_location": "EveryNode",
     "http_options.host": "0.0.0.0",
     "applications.raysight.args.auth": "keys",
