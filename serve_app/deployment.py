@@ -38,6 +38,7 @@ from deployments.streams.live import JpegPicture
 from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
 from deployments.supervisor.query import Part, PartQuery
@@ -61,6 +62,12 @@ DETECT_TIMEOUT_S = 10.0
 
 FRAMES_AT_ONCE = 16
 """Frames of one request that go to the Detector together; single images find as many places beside them."""
+
+ANSWER_TIMEOUT_S = 12.0
+"""Of the supervisor, which may take `DELETE_TIMEOUT_S` to end a stream."""
+
+PATIENCE_S = {"swap_model": 600.0, "drain": 30.0}
+"""Where a call takes longer: loading a model, ending all streams."""
 
 ABSENT_WAIT_S = 0.5
 """How long to wait before looking again for the actor of a stream that does not run: the supervisor's own period."""
@@ -211,14 +218,23 @@ class ClusterStreams:
         return picture
 
     async def ask(self, method: str, *args: Any) -> Any:
-        """What the supervisor answers; raises what it raises."""
+        """What the supervisor answers; raises what it raises, and SupervisorUnavailable.
+
+        With Ray's head away nothing ever answers, nor does Ray say that the supervisor is gone.
+        """
         try:
-            return await getattr(self._supervisor, method).remote(*args)
+            async with asyncio.timeout(PATIENCE_S.get(method, ANSWER_TIMEOUT_S)):
+                try:
+                    return await getattr(self._supervisor, method).remote(*args)
+                except RayActorError as error:
+                    self._supervisor = await ask_ray(find_supervisor)  # it may have been replaced
+                    why = "the supervisor is being started again: try again shortly"
+                    raise SupervisorUnavailable(why) from error
         except RayTaskError as error:
             raise error.cause from None
-        except RayActorError as error:
-            self._supervisor = await asyncio.to_thread(find_supervisor)  # it may have been replaced
-            raise SupervisorUnavailable("the supervisor is being started again: try again shortly") from error
+        except TimeoutError:
+            why = "the supervisor does not answer (is Ray's head away?): running streams go on; try again later"
+            raise SupervisorUnavailable(why) from None
 
     async def _ask_stream(self, stream_id: str, method: str, *args: Any) -> Any:
         """What the stream's actor answers; None while it does not run. Raises StreamNotFound."""
@@ -229,14 +245,22 @@ class ClusterStreams:
             except RayActorError:
                 self._actors.pop(stream_id, None)  # it may have been replaced
         try:
-            actor = await asyncio.to_thread(stream_actor, stream_id)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                actor = await ask_ray(stream_actor, stream_id)
+        except TimeoutError:
+            raise SupervisorUnavailable("Ray's head does not answer: try again later") from None
+        except StreamNotFound:
+            return await self._absent(stream_id)
+        try:
             answer = await getattr(actor, method).remote(*args)
-        except (StreamNotFound, RayActorError):
-            await self.get(stream_id)
-            await asyncio.sleep(ABSENT_WAIT_S)
-            return None
+        except RayActorError:
+            return await self._absent(stream_id)
         self._actors[stream_id] = actor
         return answer
+
+    async def _absent(self, stream_id: str) -> None:
+        await self.get(stream_id)
+        await asyncio.sleep(ABSENT_WAIT_S)
 
 
 class ClusterDetector:

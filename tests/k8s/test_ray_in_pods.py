@@ -129,7 +129,7 @@ def first_stream(cluster: Cluster) -> str:
     camera = "rtsp://10.0.0.7/ch1"
     assert camera in told
     (clip,) = CLIPS.glob("*.mp4")
-    printed = cluster.execute("head", "bash", "-c", told.replace(camera, f"file:{clip.name}"))
+    printed = cluster.execute("head", "bash", "-c", told.replace(camera, f"file:{clip.name}, loop: true"))
     found = re.search(r"^your key: (\S+)$", printed, re.MULTILINE)
     assert found is not None, printed
     return found[1]
@@ -180,6 +180,8 @@ def test_a_stream_and_who_follows_it_outlive_the_head(cluster: Cluster, api: htt
     cluster.kill("head")
     killed_at = time.time()
     assert any(frame["captured_at"] > killed_at + 5 for frame in frames)
+    refused = api.get("/v1/streams", timeout=30.0)
+    assert (refused.status_code, refused.json()["code"]) == (503, "supervisor_unavailable")
     cluster.start("head")
     wait(partial(probed, cluster, "head"), START_S)
     wait(lambda: healthy(f"http://{cluster.address('head')}:8000/-/healthz"), START_S)
