@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deployments.store.protocol import Conflict, Fenced, Guard, Record, StoreAway
@@ -82,13 +83,15 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its other files the same mode
+        with suppress(FileExistsError):  # SQLite gives its other files the same mode
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         sql = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            sql.execute("PRAGMA journal_mode = WAL")
+            with _alone(self._path.parent):
+                sql.execute("PRAGMA journal_mode = WAL")
+                for statement in _SCHEMA:
+                    sql.execute(statement)
             sql.execute("PRAGMA synchronous = FULL")
-            for statement in _SCHEMA:
-                sql.execute(statement)
         except BaseException:
             sql.close()
             raise
@@ -98,6 +101,17 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()  # rolls back what was not committed
             self._connection = None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time makes a file of a folder ready: of two that switch a new one to WAL, SQLite lets neither wait."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _row(sql: sqlite3.Connection, kind: str, key: str) -> tuple[bytes, int] | None:
