@@ -31,7 +31,7 @@ def api() -> Iterator[httpx.Client]:
 
 
 def test_every_answer_is_a_documented_one(api: httpx.Client) -> None:
-    ask(api, 40)
+    ask(api, 15)
 
 
 @pytest.mark.long

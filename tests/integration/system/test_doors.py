@@ -133,6 +133,7 @@ def log_in(browser: Browser, key: str) -> None:
     browser.run(f"document.querySelector('#key').value = {key!r}; document.querySelector('#login button').click()")
 
 
+@pytest.mark.long
 def test_an_open_api_is_refused_to_others(tmp_path: Path, closed: Raysight) -> None:
     config = {**closed.config, "applications": [dict(one) for one in closed.config["applications"]]}
     config["applications"][1] = {**config["applications"][1], "args": {"grpc_from": "anywhere"}}

@@ -179,6 +179,7 @@ def test_a_killed_supervisor_finds_its_streams_again(raysight: Raysight) -> None
     raysight.wait("second", online)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_streams_that_wait_say_for_what_and_survive_the_supervisor(raysight: Raysight, camera: RtspServer) -> None:
     raysight.put("placed", GOOD)

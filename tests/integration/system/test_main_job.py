@@ -76,6 +76,7 @@ def test_resuming_from_the_last_event_loses_nothing(raysight: Raysight) -> None:
     assert [event["sequence"] for event in again[:4]] == [event["sequence"] for event in first[1:]]
 
 
+@pytest.mark.long
 def test_a_file_output_has_every_frame_in_the_sources_size_and_rate(raysight: Raysight) -> None:
     make_clip(raysight.media_root / "short.mp4", frames=FRAMES, size=(768, 576))
     output = {"url": "file:copy.mp4", "annotate": True}
