@@ -36,6 +36,7 @@ def test_streams_are_spread_and_find_another_node(tmp_path: Path, monkeypatch: p
         site.further_node("first"),
         site.further_node("second") as second,
     ):
+        site.wait_for_nodes(2)
         for name in STREAMS:
             site.create(name)
         views = site.wait(lambda views: len(views) == len(STREAMS) and all_online(views))
@@ -134,6 +135,7 @@ def test_a_node_that_is_cut_off_stops_before_others_publish_its_streams(
         running_site(tmp_path, monkeypatch, cpus=2, address=net.here) as site,
         site.further_node("cut-off", net.address, net.prefix) as far,
     ):
+        site.wait_for_nodes(2)
         for name in STREAMS:
             site.create(name, outputs=[{"url": f"file:{name}.mp4"}])
         views = site.wait(lambda views: len(views) == len(STREAMS) and all_online(views))

@@ -76,6 +76,13 @@ class Site:
             f"{ {name: (view.status.state, view.status.node, view.status.reason) for name, view in views.items()} }"
         )
 
+    def wait_for_nodes(self, count: int, timeout_s: float = WAIT_S) -> None:
+        """Return once the supervisor places streams on so many nodes: it looks for them once a second."""
+        pause, deadline = threading.Event(), time.monotonic() + timeout_s
+        while len(ray.get(self.supervisor.survey.remote(), timeout=30).room.nodes) < count:
+            assert time.monotonic() < deadline, f"no {count} nodes within {timeout_s:g} s"
+            pause.wait(0.1)
+
     def sequence(self, name: str) -> int:
         """Number of a frame that the stream decodes now."""
         picture: Any = ray.get(stream_actor(name).picture.remote(False, None, 20.0), timeout=30)
