@@ -23,6 +23,7 @@ from deployments.supervisor.finding.actor import get_supervisor, stream_actor
 from serve_app.local import HEALTH_CHECKS
 from tests.support.further_node import FurtherNode
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 
 WAIT_S = 90.0
 PASSWORD = "of-tests"
@@ -78,10 +79,7 @@ class Site:
 
     def wait_for_nodes(self, count: int, timeout_s: float = WAIT_S) -> None:
         """Return once the supervisor places streams on so many nodes: it looks for them once a second."""
-        pause, deadline = threading.Event(), time.monotonic() + timeout_s
-        while len(ray.get(self.supervisor.survey.remote(), timeout=30).room.nodes) < count:
-            assert time.monotonic() < deadline, f"no {count} nodes within {timeout_s:g} s"
-            pause.wait(0.1)
+        until(lambda: len(ray.get(self.supervisor.survey.remote(), timeout=30).room.nodes) >= count, timeout_s)
 
     def sequence(self, name: str) -> int:
         """Number of a frame that the stream decodes now."""

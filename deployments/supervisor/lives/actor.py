@@ -19,7 +19,6 @@ from deployments.store.protocol import Fenced
 from deployments.streams.actor import Report, stream_actors
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.history import Histories
-from deployments.streams.spec import StreamState
 from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.reconcile import Observed
 
@@ -161,11 +160,6 @@ class Lives:
     def newest(self, stream_id: str) -> Life | None:
         """The one that stands for a stream."""
         return next(iter(reversed(self.of(stream_id))), None)
-
-    def state_of(self, stream_id: str) -> StreamState:
-        """As it was last heard of."""
-        life = self.newest(stream_id)
-        return StreamState.PENDING if life is None or life.report is None else life.report.status.state
 
     def haunt(self, leased: Iterable[str]) -> None:
         """Of these streams a life has begun; nobody here knows of its end, unless one publishes now."""
