@@ -18,6 +18,7 @@ from benchmarks.fleet import BUDGET_MS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRECISIONS = {"fp16": "o-", "fp32": "s--"}
+TICKS_MS = [3, 5, 10, 20, 50, 100, 200]
 
 
 def read(folder: Path, start: str) -> dict[str, dict[str, Any]]:
@@ -66,6 +67,9 @@ def draw_fleets(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axes.axhline(BUDGET_MS, color="tab:red", linewidth=1, label=f"budget, {BUDGET_MS:g} ms")
         axes.set(title=model, xlabel="streams of 1080p at 30 frames a second", ylabel="decoded to detections, ms")
         axes.set_yscale("log")
+        axes.set_yticks(TICKS_MS, [str(ms) for ms in TICKS_MS])
+        axes.minorticks_off()
+        axes.set_ylim(TICKS_MS[0], TICKS_MS[-1])
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.colorbar(points, label="GPU utilisation, %")
@@ -77,7 +81,7 @@ def _draw_fleet(axes: Any, precision: str, result: Mapping[str, Any]) -> Any:
     streams = [step["streams"] for step in steps]
     line = PRECISIONS[precision].lstrip("os")
     p50, p99 = ([step["whole_ms"][value] for step in steps] for value in ("p50", "p99"))
-    fits = result["streams_measured"]
+    fits = f"{result['streams_measured']}{' or more' if steps[-1]['fits'] else ''}"
     axes.plot(streams, p50, line, color="grey", label=f"{precision} p50, {result['engine_fps']:.0f} fps; {fits} fit")
     axes.plot(streams, p99, line, color="black", label=f"{precision} p99")
     busy = [step["gpu_percent"] for step in steps]
