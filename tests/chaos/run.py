@@ -114,11 +114,28 @@ def _judge(fleet: Fleet, fault: Fault, struck: Set[str], recovery: Recovery, beg
         longest = max(gaps, default=0.0)
         if stream_id not in struck and longest > UNDISTURBED_S:
             seen = f"{longest:.1f} s without detections at {fault.name!r}, which did not strike it"
-            fleet.journal.violation("others_undisturbed", stream_id, seen)
+            went = _went_through(fleet, stream_id, began_wall)
+            fleet.journal.violation("others_undisturbed", stream_id, f"{seen}; {went}")
     fleet.journal.strikes.append(Strike(fault.name, worst, lost))
     by_stream = {i: round(recovery.seconds(i, now), 2) for i in sorted(fleet.streams)}
     fleet.journal.note(f"{fault.name}: back after {worst:.2f} s, {lost} frames lost; by stream {by_stream}")
     _check_desired(fleet)
+
+
+def _went_through(fleet: Fleet, stream_id: str, since: float) -> str:
+    """A stream's history since ``since``, in Unix time, and what became of the frames of its life, in words."""
+    frames = fleet.watcher.statuses().get(stream_id, {}).get("frames")
+    try:
+        answer = fleet.system.api.get(f"/v1/streams/{stream_id}/history", timeout=10)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        return f"frames {frames}; no history: {type(error).__name__}"
+    entries = [
+        f"{entry['at'] - since:+.1f} s {entry['state']} {(entry['error'] or {}).get('code', '')}".rstrip()
+        for entry in answer.json()["items"]
+        if entry["last_at"] >= since
+    ]
+    return f"frames {frames}; history {entries}"
 
 
 def _check_desired(fleet: Fleet) -> None:
