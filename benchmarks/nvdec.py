@@ -146,7 +146,7 @@ class Sampler:
 def decode(clip: Path, hwaccel: str, seconds: float, parent: Connection) -> None:
     """One stream, in a process of its own: says when it is ready, decodes on "go", and keeps all of it until "end"."""
     try:
-        spec = SourceSpec(url=f"file:{clip.name}", realtime=False, loop=True, hwaccel=hwaccel)  # type: ignore[arg-type]
+        spec = SourceSpec(url=f"file:{clip.name}", realtime=False, loop=True, hwaccel=hwaccel)
         policy = UrlPolicy(media_root=clip.parent, output_root=clip.parent)
         with open_source(spec, policy, Timeline(), nvdec=Nvdec()) as source:
             items = source.items()
@@ -295,7 +295,8 @@ def measure(clip: Path, counts: list[int], seconds: float, nvml: Nvml, say: Call
                 found = {"hwaccel": hwaccel, "streams": count, "reason": f"left out after {LIMIT_S:g} s"}
             else:
                 found = row(clip, hwaccel, count, seconds, nvml)
-                failed = found.get("reason")  # with more streams it would only take longer to fail
+                reason = found.get("reason")
+                failed = None if reason is None else str(reason)  # with more streams it would only take longer to fail
             rows.append(found)
             say(line(found))
     about = {"gpu": nvml.describe(), "pyav_ffmpeg": av.ffmpeg_version_info, "encoder": encoder()}

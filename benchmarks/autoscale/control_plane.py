@@ -132,7 +132,7 @@ async def measure(streams: int, seconds: float, asked_at_once: int) -> dict[str,
                     "load_average": round(os.getloadavg()[0], 1),
                 }
             finally:
-                for task in (supervisor._loop_task, *supervisor._heartbeat._tasks):
+                for task in (supervisor._loop_task, supervisor._heartbeat._task):
                     task.cancel()
 
 

@@ -210,9 +210,8 @@ def measure(
     """Run everything; ``keep`` gets the result so far after each row, so that what ends early has some."""
     engine = engine_alone(config, seconds)
     info: EngineInfo = engine["info"]
-    rows = [
-        Row("engine", 0, 0.0, round(engine["fps"], 1), 1.0, *engine["full_batch_ms"], info.max_batch_size, None, {})
-    ]
+    p50, p95, p99 = engine["full_batch_ms"]
+    rows = [Row("engine", 0, 0.0, round(engine["fps"], 1), 1.0, p50, p95, p99, info.max_batch_size, None, {})]
     show(rows[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "serve_config.yaml"

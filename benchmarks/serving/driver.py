@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import time
@@ -28,8 +29,9 @@ def start(cluster: LocalCluster, streams: int, width: int, height: int) -> Proce
 
 
 def _join(address: str, streams: int, width: int, height: int) -> None:
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    actor: Any = ray.remote(num_cpus=0, max_concurrency=2)(Producer)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    actor: Any = ray.remote(Producer)
+    actor = actor.options(num_cpus=0, max_concurrency=2)
     _producers.extend(actor.remote(number, width, height) for number in range(streams))
     ray.get([producer.choose.remote("none") for producer in _producers])  # all are up: starting costs CPU
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from itertools import accumulate
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.autoscale import control_plane
 from benchmarks.autoscale.__main__ import run
 from benchmarks.autoscale.costs import Sample, exponent, is_n_log_n
 from benchmarks.autoscale.model import NODE_IDLE_S, NODE_START_S, STEP_S, Cluster, Costs, day, simulate
@@ -25,6 +27,13 @@ SYSTEM = {
 }
 ENGINE = {"name": "fake", "device": "none", "batches": [{"fps": 100.0}, {"fps": 250.0}]}
 COSTS = Costs(engine_fps=250.0, frame_cores=0.00668, report_s=0.0005, pass_s=3e-5)
+
+
+def test_the_control_plane_is_looked_at_with_few_streams() -> None:
+    result = asyncio.run(control_plane.measure(20, 0.5, 200))
+    assert result["streams"] == 20
+    assert result["pass"]["cpu_ms"]["p50"] > 0
+    assert result["list_1000_bytes"] > 20 * 200
 
 
 def test_a_short_day_is_measured_modelled_and_drawn(tmp_path: Path) -> None:
