@@ -244,7 +244,8 @@ class Supervisor:
                 logger.exception("a pass over the streams failed; the next one tries again")
             await asyncio.sleep(min(PERIOD_S, time.monotonic() - began))  # of many changes, not a pass for each
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), PERIOD_S)
+                async with asyncio.timeout(PERIOD_S):
+                    await self._wake.wait()
             self._wake.clear()
         logger.error("another supervisor has taken over the store: this one ends")
         # By a call, as an actor can't end itself for good from its loop; with its epoch, as the call may reach another.
