@@ -73,6 +73,8 @@ def load_package(path: Path) -> ModelPackage:
         PackageError: they don't; one line says what is wrong, what was seen and how to mend it.
     """
     try:
+        if not path.is_dir():
+            raise PackageError("there is no such folder; name one with model.onnx and manifest.json in it")
         manifest = _read_manifest(path / "manifest.json")
         session = open_model(path / "model.onnx")
         batch = _check_input(inputs_of(session), manifest)

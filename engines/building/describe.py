@@ -194,5 +194,11 @@ def _given_names(file: Path | None, metadata: Mapping[str, str]) -> Sequence[str
         named = ast.literal_eval(metadata.get("names", "None"))
     except (ValueError, SyntaxError):
         return None
-    values = named.values() if isinstance(named, dict) else named
-    return [str(name) for name in values] if values else None
+    if isinstance(named, dict):
+        if sorted(named) != list(range(len(named))):
+            raise PackageError(f"its metadata numbers its classes {list(named)}; give all of them by --classes")
+        named = [named[number] for number in range(len(named))]
+    names = [str(name).strip() for name in named or ()]
+    if "" in names:
+        raise PackageError(f"its metadata has no name for class {names.index('')}; give all of them by --classes")
+    return names or None

@@ -115,7 +115,12 @@ def _external(model: onnx.ModelProto) -> Iterator[tuple[str, str, int]]:
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             facts = {entry.key: entry.value for entry in tensor.external_data}
-            yield tensor.name, facts.get("location", "?"), int(facts.get("offset", 0)) + int(facts.get("length", 0))
+            try:
+                end = int(facts.get("offset", 0)) + int(facts.get("length", 0))
+            except ValueError as error:
+                why = f"where its weights {tensor.name} lie is no number ({error})"
+                raise PackageError(f"{why}; export it again") from error
+            yield tensor.name, facts.get("location", "?"), end
 
 
 def _opset(model: onnx.ModelProto) -> int:

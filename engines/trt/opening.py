@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from engines.accelerator import Stream
 from engines.errors import EngineError
 from engines.package import ModelPackage
@@ -64,9 +66,15 @@ def described_plans(package: ModelPackage) -> list[str]:
     return [
         f"{plan.path.stem}: {plan.facts.runtime} {plan.facts.version}, compute capability "
         f"{plan.facts.compute_capability}, batch 1 to {plan.facts.max_batch}: "
-        f"{'for this machine' if plan.path == fitting else 'not for this machine'}"
+        f"{_state(plan, fitting)}"
         for plan in plans_of(package.path)
     ]
+
+
+def _state(plan: Plan, fitting: Path | None) -> str:
+    if not plan.whole:
+        return "cut off, or not the one that was built"
+    return "for this machine" if plan.path == fitting else "not for this machine"
 
 
 def lacks_plan(package: ModelPackage) -> bool:

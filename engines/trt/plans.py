@@ -69,6 +69,11 @@ class Plan:
             raise _refused(self.path, "is cut off, or isn't the one that was built: its hash differs")
         return content
 
+    @property
+    def whole(self) -> bool:
+        """Whether the file is the one that was built."""
+        return self.path.is_file() and sha256_of(self.path) == self.sha256
+
 
 def sha256_of(path: Path) -> str:
     """The hash of a file."""

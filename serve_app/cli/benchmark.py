@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serve_app.cli.packages import Device, DeviceOption, Package, closing, gpu_of
+from serve_app.cli.results import unwritable
 
 if TYPE_CHECKING:
     from engines.benchmark import Figures
@@ -34,12 +35,12 @@ def benchmark(
     from engines.benchmark import benchmark as measured
     from engines.benchmark import sizes
     from engines.choose import open_engine
+    from engines.errors import EngineError
     from engines.package import load_package
     from engines.verify import generated_frames
 
-    for path in (json_path, plot):
-        if path is not None and not path.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {path.parent}")
+    if (why := unwritable(json_path, plot=plot)) is not None:
+        raise EngineError(why)
     with closing(open_engine(load_package(package), device.allowed)) as engine:
         info, gpu = engine.info, gpu_of(engine)
         runs = measured(engine, generated_frames(info, min(8, info.max_batch_size)), seconds, gpu)
@@ -95,10 +96,8 @@ def _document(info: EngineInfo, figures: list[Figures]) -> dict[str, Any]:
 
 
 def _draw(info: EngineInfo, figures: list[Figures], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise typer.BadParameter("--plot needs matplotlib: pip install 'raysight[evaluate]'") from None
+    from matplotlib.figure import Figure
+
     drawing = Figure(figsize=(7, 4.5), layout="constrained")
     latency = drawing.add_subplot()
     batches = [each.batch for each in figures]

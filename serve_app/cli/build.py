@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +64,7 @@ def build(
     said = Description(family, _size(size), classes, name, licence)
     given = {"precision": precision and precision.value, "max_batch": max_batch, "top_k": top_k}
     chosen = {key: value for key, value in given.items() if value is not None}
-    with Bars() as bars:
+    with _ended_by_sigterm(), Bars() as bars:
         if output is None:
             if chosen or said != Description() or wish.wish == "never":
                 raise PackageError("give --output; without it, a package that was built gets a plan as it is")
@@ -70,6 +74,16 @@ def build(
             outcome = building.build(building.Order(model, output, wrapping, said, wish, force), bars)
     for line in report(outcome):
         typer.echo(line)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds, as Ctrl-C does, so that nothing half-written is left."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report(outcome: Outcome) -> list[str]:

@@ -8,13 +8,13 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engines.utilisation import Utilisation
+from serve_app.cli.results import unwritable
 from serve_app.load_test.levels import P99_BUDGET_MS, Level, LoadTestError, read_concurrency
 from serve_app.load_test.report import by_way, document, summary
 
@@ -66,7 +66,8 @@ def load_test(
     """
     try:
         plan = Plan(url, grpc, model, read_concurrency(concurrency), seconds_each, _read(image))
-        _require_writable(as_json, plot)
+        if (why := unwritable(as_json, plot=plot)) is not None:
+            raise LoadTestError(why)
         levels, name, device = asyncio.run(_measure(plan))
     except LoadTestError as error:
         typer.echo(f"raysight: {error}", err=True)
@@ -127,11 +128,3 @@ def _read(image: Path | None) -> bytes | None:
         return None if image is None else image.read_bytes()
     except OSError as error:
         raise LoadTestError(f"--image {image} can't be read: {error.strerror}") from None
-
-
-def _require_writable(as_json: Path | None, plot: Path | None) -> None:
-    for path in (as_json, plot):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise LoadTestError(f"{path} can't be written: name a file in a folder that exists")
-    if plot is not None and find_spec("matplotlib") is None:
-        raise LoadTestError("--plot needs matplotlib: pip install 'raysight[evaluate]'")

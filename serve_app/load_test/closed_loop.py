@@ -16,11 +16,11 @@ PAUSE_S = 0.1
 
 
 class Failed(Exception):
-    """One request had no reply; ``kind`` is what it is counted as."""
+    """One request had no reply; ``kind`` is what it is counted as, ``said`` the server's own words, if it had any."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, said: str = "") -> None:
         super().__init__(kind)
-        self.kind = kind
+        self.kind, self.said = kind, said
 
 
 @dataclass(frozen=True, slots=True)

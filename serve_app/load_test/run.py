@@ -27,9 +27,8 @@ async def load_test(
     try:
         await target.send()
     except Failed as failure:
-        raise LoadTestError(
-            f"the first request over {target.over} failed ({failure.kind}): look at the server's log"
-        ) from None
+        why = failure.said or "look at the server's log"
+        raise LoadTestError(f"the first request over {target.over} failed ({failure.kind}): {why}") from None
     process = psutil.Process()
     for concurrency in concurrencies:
         started, cpu = time.monotonic(), _cpu_s(process)

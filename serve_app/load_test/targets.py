@@ -6,6 +6,7 @@ Both come with Ray. They talk to the address that was given and to no other: no 
 from __future__ import annotations
 
 import asyncio
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import cycle
@@ -125,9 +126,9 @@ class HttpTarget(Target):
             async with self._session.post(
                 f"{self._model}/infer", data=self._body, headers=self._headers, allow_redirects=False
             ) as response:
-                await response.read()
+                answer = await response.read()
                 if response.status != 200:
-                    raise Failed(f"HTTP {response.status}")
+                    raise Failed(f"HTTP {response.status}", _said(answer))
         except TimeoutError:
             raise Failed("timeout") from None
         except aiohttp.ClientError:
@@ -178,7 +179,7 @@ class GrpcTarget(Target):
         try:
             await next(self._next)(self._request, timeout=TIMEOUT_S, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            raise Failed(f"gRPC {error.code().name}") from None
+            raise Failed(f"gRPC {error.code().name}", error.details() or "") from None
 
     async def close(self) -> None:
         await asyncio.gather(*(channel.close() for channel in self._channels))
@@ -205,6 +206,13 @@ def _facts(name: str, inputs: Any) -> ModelFacts:
 
 def _error_in(told: Any) -> str:
     return str(told["error"]) if isinstance(told, dict) and "error" in told else "no reason given"
+
+
+def _said(answer: bytes) -> str:
+    try:
+        return _error_in(json.loads(answer))
+    except ValueError:
+        return ""
 
 
 def _words(error: BaseException) -> str:

@@ -210,6 +210,8 @@ def test_the_plan_for_this_machine_is_taken(tmp_path: Path) -> None:
     assert (binding.trt, plan.facts.compute_capability) == (TRT, "8.9")
     lines = opening.described_plans(package)
     assert sorted(line.rpartition(": ")[2] for line in lines) == ["for this machine", "not for this machine"]
+    plan.path.write_bytes(plan.path.read_bytes()[:1])
+    assert "cut off" in "".join(opening.described_plans(package))
 
 
 @pytest.mark.usefixtures("ada")

@@ -313,6 +313,31 @@ def test_class_names_of_another_number_are_refused(
     assert re.search(says, _refusal(tmp_path, capsys, monkeypatch, *words))
 
 
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ({0: "car", 1: "", 2: "bus"}, "no name for class 1"),
+        (["car", "bus", " "], "no name for class 2"),
+        ({0: "car", 1: "bus", 7: "bicycle"}, "numbers its classes [0, 1, 7]"),
+    ],
+)
+def test_classes_without_a_name_are_refused(tmp_path: Path, named: object, says: str) -> None:
+    model = yolov9().model()
+    helper.set_model_props(model, {"names": str(named)})
+    with pytest.raises(PackageError, match=re.escape(says)):
+        _built(_saved(tmp_path, model, None), tmp_path / "built", "yolov9")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def _misplace(path: Path) -> None:
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "offset":
+                entry.value = "here"
+    path.write_bytes(model.SerializeToString())
+
+
 def _outside(folder: Path) -> Path:
     """A model whose weights lie in a file beside it."""
     path = folder / "net.onnx"
@@ -332,6 +357,7 @@ def _outside(folder: Path) -> Path:
     [
         (lambda path: (path.parent / "net.weights").unlink(), "are in net.weights, which is missing; put that file"),
         (lambda path: (path.parent / "net.weights").write_bytes(b"short"), "net.weights, which is cut off"),
+        (_misplace, "lie is no number"),
         (lambda path: path.write_bytes(path.read_bytes()[:-40]), "isn't an ONNX model, or is cut off"),
         (lambda path: path.write_bytes(b"not a model at all"), "isn't an ONNX model, or is cut off"),
         (lambda path: path.write_bytes(b""), "has no layers"),

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from engines.trt.device import ComputeCapability
 from engines.trt.plans import PlanFacts, find_plan, plans_of, write_plan
 from serve_app.cli.app import main
 from serve_app.cli.watching import Bars
+from tests.support.waiting import until
 from tests.unit.engines.networks import CLASSES, LAYOUTS, network, yolov9
 
 SOME = PlanFacts("0" * 64, "tensorrt", "11.4.0.106", "9.0", 32, 8)
@@ -198,6 +200,25 @@ def test_ctrl_c_ends_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KeyboardInterrupt):
         build_plan(rtx, package, PlanOptions(32, ComputeCapability(8, 9)), user)
     assert user.phases
+
+
+def test_sigterm_ends_a_build_and_leaves_nothing(tmp_path: Path) -> None:
+    _rtx()
+    code = "from serve_app.cli.app import main; main()"
+    words = (
+        "engine",
+        "build",
+        str(DEFAULT_PACKAGE),
+        "--output",
+        str(tmp_path / "built"),
+        "--compute-capability",
+        "8.9",
+    )
+    with subprocess.Popen((sys.executable, "-c", code, *words), stdout=subprocess.DEVNULL) as building:
+        until(lambda: any(tmp_path.iterdir()) or building.poll() is not None)
+        building.terminate()
+        assert building.wait(60) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_measured_is_read_again_unless_it_is_foreign(tmp_path: Path) -> None:

@@ -98,9 +98,12 @@ def test_benchmark_prints_writes_and_draws(monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (("inspect", "{gone}"), "can't read manifest.json"),
-        (("verify", "{gone}"), "can't read manifest.json"),
-        (("benchmark", "{gone}"), "can't read manifest.json"),
+        (("inspect", "{gone}"), "no such folder"),
+        (("verify", "{gone}"), "no such folder"),
+        (("benchmark", "{gone}"), "no such folder"),
+        (("benchmark", "{model}", "--json", "{gone}/a.json"), "can't be written (No such file or directory)"),
+        (("benchmark", "{model}", "--json", "{model}"), "can't be written (Is a directory)"),
+        (("benchmark", "{model}", "--plot", "/proc/a.png"), "can't be written"),
         (("verify", "{model}", "--device", "cuda"), "no engine for"),
         (("verify", "{model}", "--device", "tensorrt"), "no GPU"),
         (("benchmark", "{model}", "--device", "cuda"), "no engine for"),
@@ -118,8 +121,11 @@ def test_bad_input_is_one_line_and_status_2(
     assert what in line
 
 
-def test_figures_that_have_nowhere_to_go_are_refused_before_anything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: Output, tmp_path: Path
+def test_a_file_of_results_that_is_there_stays_as_it_is_where_another_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert run(monkeypatch, "benchmark", DEFAULT_PACKAGE, "--json", tmp_path / "gone" / "a.json") == 2
-    assert "there is no folder" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    (tmp_path / "old.json").write_text("{}")
+    words = ("--json", tmp_path / "old.json", "--plot", tmp_path / "gone" / "new.png")
+    assert run(monkeypatch, "benchmark", DEFAULT_PACKAGE, *words) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "{}"
