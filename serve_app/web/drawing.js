@@ -5,6 +5,8 @@ import { MAX_POINTS, arrow, distance, insertedAt, middle, moved, movedWhole, wit
 
 /** Pixels within which a click is one on a point. */
 const NEAR = 12;
+/** Radius of what can be pressed; a point looks smaller. */
+const TARGET = 14;
 const ARROW = 34;
 const STEP = 0.01;
 const FINE_STEP = 0.001;
@@ -12,7 +14,7 @@ const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDo
 
 /**
  * The drawing surface. `zones` is the caller's list, of which points are changed here.
- * `heard` has: changed(), chosen(index), drawn(kind, points), given up().
+ * `heard` has: changed(), chosen(index), drawn(kind, points), gaveUp().
  */
 export class Drawing {
   constructor(zones, heard) {
@@ -210,7 +212,7 @@ export class Drawing {
       ...(zone.kind === "line" ? arrowOf(points) : []),
       label,
       ...(chosen ? this.edgesOf(zone, index) : []),
-      ...zone.points.map((point, place) => this.handleOf(zone, index, point, place)),
+      ...zone.points.flatMap((point, place) => this.handleOf(zone, index, point, place)),
     ];
     return [makeSvg("g", { class: chosen ? "zone chosen" : "zone" }, ...parts)];
   }
@@ -225,17 +227,18 @@ export class Drawing {
     const [cx, cy] = this.pixels(point);
     const where = point.map((part) => `${Math.round(part * 100)} %`);
     const attributes = {
-      cx, cy, r: 8, class: "handle", tabindex: "0", role: "button", "data-zone": index, "data-point": place,
+      cx, cy, r: TARGET, class: "handle", tabindex: "0", role: "button", "data-zone": index, "data-point": place,
       "aria-label": `${zone.name}, point ${place + 1} of ${zone.points.length}: ${where[0]} from the left, ${where[1]} from the top. Arrow keys move it.`,
     };
-    return makeSvg("circle", attributes);
+    return [makeSvg("circle", attributes), makeSvg("circle", { cx, cy, r: 8, class: "knob" })];
   }
 
   edgesOf({ kind, points }, index) {
     if (kind === "line" || points.length >= MAX_POINTS) return [];
-    return points.map((point, place) => {
+    return points.flatMap((point, place) => {
       const [cx, cy] = this.pixels(middle([point, points[(place + 1) % points.length]]));
-      return makeSvg("circle", { cx, cy, r: 5, class: "edge", "data-zone": index, "data-edge": place + 1 });
+      const target = makeSvg("circle", { cx, cy, r: TARGET, class: "edge", "data-zone": index, "data-edge": place + 1 });
+      return [target, makeSvg("circle", { cx, cy, r: 5, class: "knob small" })];
     });
   }
 
@@ -243,7 +246,7 @@ export class Drawing {
     if (!this.draft.length) return [];
     const points = [...this.draft, ...(this.pointer ? [this.pointer] : [])].map((point) => this.pixels(point));
     const text = points.map((point) => point.join(",")).join(" ");
-    const dots = this.draft.map((point) => this.pixels(point)).map(([cx, cy]) => makeSvg("circle", { cx, cy, r: 6, class: "handle" }));
+    const dots = this.draft.map((point) => this.pixels(point)).map(([cx, cy]) => makeSvg("circle", { cx, cy, r: 6, class: "knob" }));
     const line = this.kind === "line" && points.length === 2 ? arrowOf(points) : [];
     const shapes = ["shade", "shape"].map((name) => makeSvg("polyline", { class: name, points: text }));
     return [makeSvg("g", { class: "zone chosen draft" }, ...shapes, ...line, ...dots)];

@@ -27,11 +27,14 @@ export function eventInWords(event) {
 export class Events {
   constructor(id) {
     this.path = `${streamPath(id)}/detections`;
+    this.wanted = false;
+    this.source = null;
     this.seenAt = 0;
     this.seen = make("p", { class: "seen" }, "–");
-    this.list = make("ol", { class: "plain log", role: "log", "aria-live": "off", "aria-label": "Events", tabindex: "0" });
+    this.list = make("ol", { class: "plain" });
+    const log = { class: "log", role: "log", "aria-live": "off", "aria-label": "Events", tabindex: "0" };
     this.none = make("p", { class: "soft" });
-    this.element = make("div", {}, make("p", { class: "soft" }, "Sees now"), this.seen, this.none, this.list);
+    this.element = make("div", {}, make("p", { class: "soft" }, "Sees now"), this.seen, this.none, make("div", log, this.list));
     this.shown = () => this.follow();
     document.addEventListener("visibilitychange", this.shown);
   }
@@ -47,7 +50,7 @@ export class Events {
 
   follow() {
     const open = this.wanted && !document.hidden;
-    if (open === Boolean(this.source)) return;
+    if (open === (this.source !== null)) return;
     if (!open) {
       this.source.close();
       this.source = null;
