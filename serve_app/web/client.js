@@ -22,8 +22,7 @@ function headersOf(method, body, generation) {
   return headers;
 }
 
-/** The answer's JSON. `generation`: refuse a change of a stream that others have changed since. */
-export async function call(method, path, body, { signal, generation } = {}) {
+async function ask(method, path, body, { signal, generation } = {}) {
   let response;
   try {
     response = await fetch(path, {
@@ -36,11 +35,22 @@ export async function call(method, path, body, { signal, generation } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server does not answer. The page goes on trying.", "unreachable");
   }
+  if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session has ended: the login page comes
-  if (response.status === 204) return null;
   const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
   throw new Problem(answer.detail || `The server answered ${response.status}.`, answer.code, answer.errors);
+}
+
+/** The answer's JSON. `generation`: refuse a change of a stream that others have changed since. */
+export async function call(method, path, body, options) {
+  const response = await ask(method, path, body, options);
+  return response.status === 204 ? null : response.json();
+}
+
+/** A picture, decoded and scaled beside the page's own work. */
+export async function picture(path, width, signal) {
+  const response = await ask("GET", path, undefined, { signal });
+  return createImageBitmap(await response.blob(), { resizeWidth: width, resizeQuality: "medium" });
 }
 
 export const streamPath = (id) => `v1/streams/${encodeURIComponent(id)}`;

@@ -172,9 +172,9 @@ class Form {
       return true;
     } catch (error) {
       if (!(error instanceof Problem)) return false; // the view was left
+      const said = refuseFields(this.sourceFields(), error) || "The source can't be used as it is.";
       const kept = this.id && error.code === "auth_failed" && !source.credentials;
-      say(this.found, kept ? `${error.message} A password that was kept is not tried: give it again, or save anyway.` : "", true);
-      if (!kept) say(this.found, refuseFields(this.sourceFields(), error) || "The source can't be used as it is.", true);
+      say(this.found, kept ? `${said} A password that was kept is not tried: give it again, or save anyway.` : said, true);
       this.anyway.hidden = !FORGIVEN.has(error.code);
       return false;
     } finally {

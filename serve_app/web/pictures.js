@@ -8,15 +8,18 @@ const PAUSE_MS = 80;
 const EACH_MS = 150;
 const IDLE_MS = 100;
 const AGAIN_MS = 2000;
+/** The slowest that quotas make it. */
+const SLOWEST_MS = 5000;
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Shows pictures of tiles in turns. A tile has `wanted`, and `refresh`, which says whether a picture came. */
+/** Shows pictures of tiles in turns. A tile has `wanted`, and `refresh(signal)`, which raises a Problem. */
 export class Turns {
   constructor() {
     this.due = new Map();
     this.busy = new Set();
-    this.stopped = false;
+    this.left = new AbortController();
+    this.pauseMs = PAUSE_MS;
     for (let lane = 0; lane < AT_ONCE; lane += 1) this.run();
   }
 
@@ -29,7 +32,7 @@ export class Turns {
   }
 
   stop() {
-    this.stopped = true;
+    this.left.abort();
   }
 
   /** Whose turn it is: who has waited longest. */
@@ -44,7 +47,8 @@ export class Turns {
   }
 
   async run() {
-    while (!this.stopped) {
+    const { signal } = this.left;
+    while (!signal.aborted) {
       const tile = this.next();
       if (tile === null) {
         await wait(IDLE_MS);
@@ -52,10 +56,15 @@ export class Turns {
       }
       const began = performance.now();
       this.busy.add(tile);
-      const came = await tile.refresh();
+      const came = await tile.refresh(signal).then(() => true, (error) => this.failed(error));
       this.busy.delete(tile);
       if (this.due.has(tile)) this.due.set(tile, began + (came ? EACH_MS : AGAIN_MS));
-      await wait(Math.max(0, began + PAUSE_MS - performance.now()));
+      await wait(Math.max(0, began + this.pauseMs - performance.now()));
     }
+  }
+
+  failed(error) {
+    if (error.code === "quota_exceeded") this.pauseMs = Math.min(SLOWEST_MS, 2 * this.pauseMs);
+    return false;
   }
 }

@@ -61,17 +61,21 @@ export class LatencyPlot {
     );
   }
 
-  /** `latencies`: percentiles by stage, in milliseconds; `at`: seconds. */
+  /** `latencies`: percentiles by stage, in milliseconds, null while nothing is measured; `at`: seconds. */
   add(at, latencies) {
+    if (latencies !== null) this.take(at, latencies);
+    while (this.samples.length && this.samples[0][0] < at - SECONDS) this.samples.shift();
+    this.draw(at);
+  }
+
+  take(at, latencies) {
     const stages = Object.entries(latencies).sort(([a], [b]) => placeOf(a) - placeOf(b));
     keyed(this.body, this.rows, stages, ([stage]) => stage, (stage) => {
       const row = new Row(stage);
       this.lines.append(row.line);
       return row;
     });
-    if (stages.length) this.samples.push([at, latencies]);
-    while (this.samples.length && this.samples[0][0] < at - SECONDS) this.samples.shift();
-    this.draw(at);
+    this.samples.push([at, latencies]);
   }
 
   draw(now) {

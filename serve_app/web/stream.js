@@ -97,7 +97,7 @@ class View {
     this.events.show(online, spec.zones.length);
     this.none.hidden = spec.zones.length > 0;
     this.zones.show(status.zones);
-    this.plot.add(now, online ? status.latency_ms : {});
+    this.plot.add(now, online ? status.latency_ms : null);
     this.drops.show(now, status);
     this.facts.show(factsOf(view));
     this.remember(status);

@@ -1,6 +1,6 @@
 // The wall: a tile for each stream, with its newest picture, state and numbers.
 
-import { Poll, Problem, allStreams, streamPath } from "./client.js";
+import { Poll, Problem, allStreams, picture, streamPath } from "./client.js";
 import { announce, heading, keyed, make, say, setText } from "./dom.js";
 import { Turns } from "./pictures.js";
 import { number, stateName, sum, whyNoPicture, zoneInWords } from "./words.js";
@@ -16,7 +16,7 @@ class Tile {
     this.turns = turns;
     this.watcher = watcher;
     this.visible = false;
-    this.image = make("img", { alt: "", hidden: true });
+    this.image = make("canvas", { role: "img", "aria-label": `Newest picture of ${id}`, hidden: true });
     this.veil = make("p", { class: "veil" });
     this.badge = make("span", { class: "badge" });
     this.numbers = make("p", { class: "soft" });
@@ -50,18 +50,15 @@ class Tile {
     this.veil.hidden = shown;
   }
 
-  /** Puts the newest picture there once it is decoded, so that nothing flickers. Says whether one came. */
-  async refresh() {
-    const image = make("img", { alt: `Newest picture of ${this.id}` });
-    const timer = setTimeout(() => image.removeAttribute("src"), PICTURE_TIMEOUT_MS);
-    image.src = `${streamPath(this.id)}/snapshot.jpg?t=${Date.now()}`;
-    const came = await image.decode().then(() => true, () => false);
-    clearTimeout(timer);
-    if (!came || !this.wanted) return came;
-    this.image.replaceWith(image);
-    this.image = image;
+  /** Puts the newest picture there in one go, so that nothing flickers. */
+  async refresh(left) {
+    const signal = AbortSignal.any([left, AbortSignal.timeout(PICTURE_TIMEOUT_MS)]);
+    const width = Math.round((this.view.clientWidth || 320) * devicePixelRatio);
+    const bitmap = await picture(`${streamPath(this.id)}/snapshot.jpg?t=${Date.now()}`, width, signal);
+    if (!this.wanted) return;
+    [this.image.width, this.image.height] = [bitmap.width, bitmap.height];
+    this.image.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
     this.uncover(true);
-    return true;
   }
 
   stop() {

@@ -21,6 +21,8 @@ from tests.support.browser import chromium
 from tests.support.page_site import PageSite, page_site
 from tests.support.waiting import until
 
+expect.set_options(timeout=20_000)
+
 STREAMS = 16
 CONNECTIONS = 6
 """That a browser opens to one server."""
@@ -108,7 +110,7 @@ def spec_of(site: PageSite, stream_id: str) -> dict[str, Any]:
 def test_a_wall_of_sixteen_is_smooth_and_leaves_connections_free(page: Page, site: PageSite) -> None:
     page.set_viewport_size({"width": 1400, "height": 1400})
     page.goto(site.url)
-    expect(page.locator(".tile img:visible")).to_have_count(STREAMS)
+    expect(page.locator(".tile canvas:visible")).to_have_count(STREAMS)
     site.load.reset()
     seen = page.evaluate(WATCH)
     asked = [path for path in site.load.paths if path.endswith("snapshot.jpg")]
@@ -127,7 +129,7 @@ def test_a_wall_of_sixteen_is_smooth_and_leaves_connections_free(page: Page, sit
 def test_only_tiles_in_sight_get_pictures(page: Page, site: PageSite) -> None:
     page.set_viewport_size({"width": 400, "height": 500})
     page.goto(site.url)
-    expect(page.locator(".tile img:visible").first).to_be_visible()
+    expect(page.locator(".tile canvas:visible").first).to_be_visible()
     site.load.reset()
     until(lambda: len(site.load.paths) > 12)
     asked = {path for path in site.load.paths if path.endswith("snapshot.jpg")}
@@ -457,7 +459,7 @@ def shown(page: Page, view: str) -> None:
     elif view.endswith(("edit", "add")):
         page.locator("form.panel").wait_for()
     elif view == "#/":
-        page.locator(".tile img:visible").first.wait_for()
+        page.locator(".tile canvas:visible").first.wait_for()
     elif view == "#/models":
         page.locator("tbody tr").first.wait_for()
     else:
