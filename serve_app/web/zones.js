@@ -1,6 +1,7 @@
 // The zone editor: a picture of the stream with its zones, and a list of them with names, classes and times.
 
 import { Problem, call, streamPath } from "./client.js";
+import { Coordinates } from "./coordinates.js";
 import { announce, heading, make, say, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Field, listIn, numberInput, plainInput } from "./fields.js";
@@ -146,7 +147,7 @@ class Editor {
 
   changed() {
     say(this.message, this.unsaved ? "Not saved yet." : "");
-    for (const item of this.items) item.turned();
+    for (const item of this.items) item.moved();
   }
 
   mark(index) {
@@ -209,20 +210,21 @@ class Item {
     this.dwell = new Field("dwell_s", "Tell who stays longer than (s)", numberInput({ min: "1", value: zone.dwell_s ?? "" }), "Empty: nobody.");
     this.fields = [this.name, this.classes, ...(area ? [this.dwell] : [])];
     this.points = make("span", { class: "message bad" });
+    this.coordinates = new Coordinates(zone, () => this.redrawn());
     this.direction = make("p", { class: "soft", hidden: area });
     const button = (text, what, more = {}) =>
       make("button", { type: "button", "aria-label": `${text}: ${zone.name}`, click: what, ...more }, text);
     this.element = make(
       "li", { "data-zone": zone.name, focusin: () => this.chosen(index), input: () => this.take() },
       make("h3", {}, area ? "Area" : "Line"), make("div", { class: "fields" }, ...this.fields.map(({ element }) => element)),
-      this.points, this.direction,
+      this.points, this.direction, this.coordinates.element,
       make(
         "div", { class: "actions" },
         area ? button("Add a point", () => this.divide(index)) : button("Turn around", () => this.turn()),
         button("Delete", () => editor.remove(index), { class: "danger" }),
       ),
     );
-    this.turned();
+    this.moved();
   }
 
   chosen(index) {
@@ -236,14 +238,17 @@ class Item {
     if (this.zone.kind === "polygon") this.zone.dwell_s = this.dwell.text ? Number(this.dwell.text) : null;
     const unknown = (this.zone.classes ?? []).filter((label) => this.editor.known.length && !this.editor.known.includes(label));
     this.classes.refuse(unknown.length ? `The stream does not report “${unknown.join("”, “")}”.` : "");
+    this.redrawn();
+  }
+
+  redrawn() {
     this.editor.drawing.draw();
     this.editor.changed();
   }
 
   turn() {
     this.zone.points = [...this.zone.points].reverse();
-    this.editor.drawing.draw();
-    this.editor.changed();
+    this.redrawn();
     announce(this.direction.textContent);
   }
 
@@ -255,8 +260,9 @@ class Item {
     this.editor.changed();
   }
 
-  /** Says which way counts as to the right. */
-  turned() {
+  /** Says where its points are now, and which way counts as to the right. */
+  moved() {
+    this.coordinates.show();
     if (this.zone.kind !== "line") return;
     const [[x1, y1], [x2, y2]] = this.zone.points;
     const [right, down] = [y1 - y2, x2 - x1];

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
@@ -17,6 +19,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.tracking.spec import ZoneStatus
+from deployments.streams.zone_marks import ZoneMark, outline_of
+from tests.support.api_ports import merged
 from tests.support.browser import chromium
 from tests.support.page_site import PageSite, page_site
 from tests.support.waiting import until
@@ -384,10 +388,13 @@ def test_zones_by_keyboard(page: Page, site: PageSite) -> None:
     page.keyboard.press("Delete")  # its first corner
     page.get_by_role("button", name="Add a point").press("Enter")
     page.keyboard.press("ArrowDown")
+    page.locator(".zone-list [data-zone=line] summary").press("Enter")
+    expect(page.get_by_label("Point 1, % from the left").first).to_have_value("51.9")
+    page.get_by_label("Point 2, % from the top").first.fill("12.5")
     page.get_by_role("button", name="Save zones").press("Enter")
     expect(page.locator("#zones-message")).to_contain_text("Saved")
     line, area = spec_of(site, "gate-6")["zones"]
-    assert close_to(line["points"], [[0.519, 0.74], [0.5, 0.25]])
+    assert close_to(line["points"], [[0.519, 0.74], [0.5, 0.125]])
     assert len(area["points"]) == 4
 
 
@@ -431,6 +438,48 @@ def test_models_and_capacity(page: Page, site: PageSite) -> None:
     expect(page.get_by_role("region", name="Models")).to_contain_text("/models/street-2")
     site.detector.available = False
     expect(page.locator("#notice")).to_contain_text("No detector answered")
+
+
+# ---- what is worked out -------------------------------------------------------------------------------------------
+
+
+def test_patches_make_what_the_form_holds(page: Page, site: PageSite) -> None:
+    """Of any two documents the patch of the page's making, merged as RFC 7396 has it, gives the second."""
+    random = Random(7)
+    pairs = [(document(random), document(random)) for _ in range(200)]
+    page.goto(site.url)
+    patches = page.evaluate(
+        "async (pairs) => { const { wholePatchOf } = await import('/web/spec.js');"
+        " return pairs.map(([before, after]) => wholePatchOf(before, after)); }",
+        pairs,
+    )
+    for (before, after), patch in zip(pairs, patches, strict=True):
+        assert merged(before, patch) == after
+        assert set(patch) <= {name for name in {*before, *after} if before.get(name) != after.get(name)}
+
+
+def document(random: Random) -> dict[str, Any]:
+    return {name: random.choice(["x", 1, [1, 2], ["x"], False]) for name in "abcde" if random.random() < 0.6}
+
+
+def test_the_arrow_points_to_the_side_that_the_server_draws_it_on(page: Page, site: PageSite) -> None:
+    page.goto(site.url)
+    width, height, middle = 640, 360, (0.5, 0.5)
+    for turn in range(7):
+        end = (0.5 + 0.3 * math.cos(turn), 0.5 + 0.3 * math.sin(turn))
+        first, second = ((x * width, y * height) for x, y in (middle, end))
+        start, tip = page.evaluate("async (line) => (await import('/web/shapes.js')).arrow(line, 12)", [first, second])
+        rows, columns = outline_of(ZoneMark("line", (middle, end), ""), width, height, 1)
+        # Of the outline, what is farthest off the line is the server's arrow.
+        drawn = max((aside(first, second, place) for place in zip(columns, rows, strict=True)), key=abs)
+        shown = aside(first, second, tip)
+        assert abs(shown) > abs(aside(first, second, start))
+        assert math.copysign(1, shown) == math.copysign(1, drawn)
+
+
+def aside(first: tuple[float, float], second: tuple[float, float], place: Sequence[float]) -> float:
+    """On which side of a line a place is, and how far, times the line's length."""
+    return (second[0] - first[0]) * (place[1] - first[1]) - (second[1] - first[1]) * (place[0] - first[0])
 
 
 # ---- for everybody ------------------------------------------------------------------------------------------------
