@@ -30,7 +30,7 @@ let address = null;
 function viewOf(hash) {
   for (const [pattern, show] of VIEWS) {
     const found = pattern.exec(hash.slice(1));
-    if (found) return [show, ...found.slice(1).map(decodeURIComponent)];
+    if (found) return [show, ...found.slice(1)]; // ids have nothing to decode
   }
   return [showWall];
 }

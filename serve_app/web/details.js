@@ -4,6 +4,8 @@ import { make, setText, table } from "./dom.js";
 import { DROPS, clock, countsInWords, number, sourceInWords, stateName } from "./words.js";
 
 const MINUTE_S = 60;
+/** Of a node's long name. */
+const NODE_LETTERS = 12;
 
 /** A list of names and values that keeps its elements. */
 export class Facts {
@@ -38,7 +40,7 @@ export function factsOf({ spec, status }) {
     Latency: running ? `${number(latency.whole?.p50)} ms (p50), ${number(latency.whole?.p95)} ms (p95)` : "–",
     Model: spec.detect.model,
     Followed: spec.track ? `${status.tracks} now` : "objects are not followed",
-    Node: status.node ?? "–",
+    Node: status.node?.slice(0, NODE_LETTERS) ?? "–",
     Outputs: each(outputs),
     Sinks: each(sinks),
   };

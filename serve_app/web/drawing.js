@@ -28,7 +28,7 @@ export class Drawing {
     this.image = make("img", { alt: "" });
     this.svg = makeSvg("svg", { class: "zone-layer", role: "group", "aria-label": "Zones on the picture", tabindex: "-1" });
     this.element = make("div", { class: "zone-stage" }, this.image, this.svg);
-    for (const [name, call] of [["pointerdown", this.press], ["pointermove", this.move], ["pointerup", this.release], ["keydown", this.key]]) {
+    for (const [name, call] of [["pointerdown", this.press], ["pointermove", this.move], ["pointerup", this.release], ["pointercancel", this.cancel], ["keydown", this.key]]) {
       this.svg.addEventListener(name, call.bind(this));
     }
     this.sizes = new ResizeObserver(() => this.draw());
@@ -138,6 +138,12 @@ export class Drawing {
   release(event) {
     if (this.kind === "line" && this.draft.length === 1 && !this.near(this.draft[0], this.at(event))) this.place(this.at(event));
     if (this.drag?.done) this.heard.changed();
+    this.drag = null;
+  }
+
+  /** The browser has taken the gesture for one of its own. */
+  cancel() {
+    if (this.drag) this.heard.changed();
     this.drag = null;
   }
 

@@ -57,6 +57,7 @@ export class Turns {
       const began = performance.now();
       this.busy.add(tile);
       const came = await tile.refresh(signal).then(() => true, (error) => this.failed(error));
+      if (came) this.pauseMs = Math.max(PAUSE_MS, 0.9 * this.pauseMs);
       this.busy.delete(tile);
       if (this.due.has(tile)) this.due.set(tile, began + (came ? EACH_MS : AGAIN_MS));
       await wait(Math.max(0, began + this.pauseMs - performance.now()));

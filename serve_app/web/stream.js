@@ -93,6 +93,7 @@ class View {
     this.top.dataset.state = status.state;
     setText(this.badge, stateName(status.state));
     setText(this.pause, spec.paused ? "Resume" : "Pause");
+    if (status.source) this.video.fit(status.source);
     this.video.show(online, whyNoPicture(status));
     this.events.show(online, spec.zones.length);
     this.none.hidden = spec.zones.length > 0;

@@ -19,6 +19,11 @@ export class Video {
     document.addEventListener("visibilitychange", this.shown);
   }
 
+  /** Take the shape of a source of that size. */
+  fit({ width, height }) {
+    this.element.style.setProperty("--ratio", width / height);
+  }
+
   /** Play, or stop and show `why` in its place. */
   show(play, why = "") {
     this.wanted = play;

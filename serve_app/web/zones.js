@@ -165,8 +165,7 @@ class Editor {
     this.save.disabled = true;
     say(this.message, "Saving…");
     try {
-      const patch = { zones: this.zones, ...(this.track === null && this.zones.length ? { track: {} } : {}) };
-      const view = await call("PATCH", this.path, patch, { generation: this.generation });
+      const view = await this.stored();
       this.generation = view.status.generation;
       this.track = view.spec.track;
       this.saved = JSON.stringify(this.zones);
@@ -176,6 +175,21 @@ class Editor {
       this.refuse(error);
     } finally {
       this.save.disabled = false;
+    }
+  }
+
+  /** Stores the zones, unless somebody else has changed them; other changes of the stream don't matter. */
+  async stored() {
+    const patch = { zones: this.zones, ...(this.track === null && this.zones.length ? { track: {} } : {}) };
+    try {
+      return await call("PATCH", this.path, patch, { generation: this.generation });
+    } catch (error) {
+      if (error.code !== "precondition_failed") throw error;
+      const { spec, status } = await call("GET", this.path);
+      if (JSON.stringify(spec.zones) !== this.saved) {
+        throw new Problem("Somebody else has changed the zones meanwhile. Go back to the stream and begin again.", error.code);
+      }
+      return call("PATCH", this.path, patch, { generation: status.generation });
     }
   }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.tracking.spec import ZoneStatus
@@ -43,6 +44,8 @@ VIEWS = (
     "#/streams/away",
 )
 
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
 WATCH = """() => new Promise((resolve) => {
   const frames = [], tasks = [];
   new PerformanceObserver((list) => tasks.push(...list.getEntries().map((one) => one.duration)))
@@ -60,21 +63,24 @@ WATCH = """() => new Promise((resolve) => {
 """Milliseconds from one drawn frame to the next, and those of tasks above 50 ms, over four seconds."""
 
 
-def furnish(site: PageSite) -> None:
-    for number in range(STREAMS):
-        site.add(f"gate-{number}", **({"track": {}, "zones": [LINE, YARD]} if number == 0 else {}))
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
 
 
-@pytest.fixture
-def site() -> Iterator[PageSite]:
-    with page_site(furnish) as site:
+@pytest.fixture(scope="module")
+def served() -> Iterator[PageSite]:
+    with page_site() as site:
         yield site
+
+
+@pytest.fixture
+def site(served: PageSite) -> PageSite:
+    served.clear()
+    for number in range(STREAMS):
+        served.add(f"gate-{number}", **({"track": {}, "zones": [LINE, YARD]} if number == 0 else {}))
+    return served
 
 
 @pytest.fixture
@@ -138,6 +144,22 @@ def test_only_tiles_in_sight_get_pictures(page: Page, site: PageSite) -> None:
     until(lambda: len(site.load.paths) > 12)
     asked = {path for path in site.load.paths if path.endswith("snapshot.jpg")}
     assert 1 <= len(asked) <= 4
+
+
+def test_quotas_slow_the_wall_down(page: Page, site: PageSite) -> None:
+    refused: list[float] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(time.monotonic())
+        problem = {"detail": "Too many requests.", "code": "quota_exceeded"}
+        route.fulfill(status=429, json=problem, content_type="application/problem+json")
+
+    page.route("**/snapshot.jpg?*", refuse)
+    page.goto(site.url)
+    page.wait_for_timeout(5000)
+    assert len([at for at in refused if at > refused[0] + 2.5]) <= 4
+    page.unroute("**/snapshot.jpg?*")
+    expect(page.locator(".tile canvas:visible").first).to_be_visible()
 
 
 def test_the_wall_tells_states_as_they_change(page: Page, site: PageSite) -> None:
@@ -413,6 +435,19 @@ def test_what_is_wrong_with_a_zone_is_said_beside_it(page: Page, site: PageSite)
     expect(page.get_by_role("heading", name="gate-7")).to_be_focused()
 
 
+def test_zones_that_somebody_else_has_changed(page: Page, site: PageSite) -> None:
+    drawing_of(page, site, "gate-0")
+    page.get_by_role("button", name="Turn around").click()
+    site.run(site.streams.patch("gate-0", {"priority": 5}, None))  # which is no matter of zones
+    page.get_by_role("button", name="Save zones").click()
+    expect(page.locator("#zones-message")).to_contain_text("Saved")
+    site.run(site.streams.patch("gate-0", {"zones": [YARD]}, None))
+    page.get_by_role("button", name="Turn around").click()
+    page.get_by_role("button", name="Save zones").click()
+    expect(page.locator("#zones-message")).to_contain_text("Somebody else has changed the zones")
+    assert [zone["name"] for zone in spec_of(site, "gate-0")["zones"]] == ["yard"]
+
+
 def test_drawing_is_given_up(page: Page, site: PageSite) -> None:
     layer = drawing_of(page, site, "gate-8")
     page.get_by_role("button", name="Draw an area").click()
@@ -495,9 +530,11 @@ def test_nothing_bars_anybody(browser: Browser, site: PageSite, scheme: Any) -> 
         for view in VIEWS:
             page.goto(f"{site.url}/{view}")
             shown(page, view)
-            found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]})
+            found = Axe().run(page, options=RULES)
             assert found.violations_count == 0, f"{view}: {found.generate_report()}"
             pictured(page, f"{scheme}-{re.sub('[^a-z0-9]+', '-', view)}")
+        page.goto(f"{site.url}/login")
+        assert Axe().run(page, options=RULES).violations_count == 0
 
 
 def shown(page: Page, view: str) -> None:

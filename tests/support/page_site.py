@@ -8,7 +8,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -134,6 +134,20 @@ class PageSite:
 
         self.run(told())
 
+    def clear(self) -> None:
+        """No streams, no errors, nothing counted."""
+
+        async def cleared() -> None:
+            async with self.streams.changed:
+                self.streams.streams.clear()
+                self.streams.changed.notify_all()
+
+        self.run(cleared())
+        self.detector.available = True
+        self.media.error = None
+        self.media.probed.clear()
+        self.load.reset()
+
     def start(self) -> None:
         """Returns once the server listens."""
         self._thread.start()
@@ -218,12 +232,11 @@ def _pictures() -> list[bytes]:
 
 
 @contextmanager
-def page_site(prepare: Callable[[PageSite], None] = lambda site: None) -> Iterator[PageSite]:
-    """A running server, with what ``prepare`` puts there; ends with the block."""
+def page_site() -> Iterator[PageSite]:
+    """A running server without streams; ends with the block."""
     site = PageSite()
     site.start()
     try:
-        prepare(site)
         yield site
     finally:
         site.stop()
