@@ -1,7 +1,7 @@
 // The parts of a stream's view that show its status: numbers, zones, drops, history.
 
 import { make, setText, table } from "./dom.js";
-import { DROPS, clock, countsInWords, number, sourceInWords, stateName } from "./words.js";
+import { DROPS, clock, countsInWords, number, sourceInWords, stateName, sum } from "./words.js";
 
 const MINUTE_S = 60;
 /** Of a node's long name. */
@@ -64,9 +64,8 @@ function zoneOf(zone) {
     ? [["To the right", zone.crossed.left_to_right], ["To the left", zone.crossed.right_to_left]]
     : [["Inside", zone.inside], ["Entered", zone.entered], ["Left", zone.left]];
   const parts = counts.map(([what, labels]) => {
-    const total = Object.values(labels ?? {}).reduce((sum, count) => sum + count, 0);
     return make(
-      "div", {}, make("dt", {}, what), make("dd", { class: "figure" }, String(total)),
+      "div", {}, make("dt", {}, what), make("dd", { class: "figure" }, String(sum(labels))),
       make("dd", { class: "soft" }, countsInWords(labels)),
     );
   });

@@ -18,7 +18,7 @@ const WHAT = {
   cross: (event) => `crossed ${event.zone} ${event.direction === "left_to_right" ? "to the right" : "to the left"}`,
 };
 
-export function eventInWords(event) {
+function eventInWords(event) {
   const who = `${event.label}${event.tracker_id === null ? "" : ` #${event.tracker_id % LIFE}`}`;
   return `${who} ${WHAT[event.event]?.(event) ?? event.event}`;
 }

@@ -10,7 +10,7 @@ const HEIGHT = 200;
 const ORDER = Object.keys(STAGES);
 
 /** A round number of milliseconds at or above `value`. */
-export function roundUp(value) {
+function roundUp(value) {
   const unit = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return [1, 2, 3, 5, 8, 10].map((times) => times * unit).find((limit) => limit >= value);
 }
