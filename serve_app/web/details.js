@@ -1,11 +1,9 @@
 // The parts of a stream's view that show its status: numbers, zones, drops, history.
 
 import { make, setText, table } from "./dom.js";
-import { DROPS, clock, countsInWords, number, sourceInWords, stateName, sum } from "./words.js";
+import { DROPS, clock, countsInWords, nodeName, number, sourceInWords, stateName, sum } from "./words.js";
 
 const MINUTE_S = 60;
-/** Of a node's long name. */
-const NODE_LETTERS = 12;
 
 /** A list of names and values that keeps its elements. */
 export class Facts {
@@ -40,7 +38,7 @@ export function factsOf({ spec, status }) {
     Latency: running ? `${number(latency.whole?.p50)} ms (p50), ${number(latency.whole?.p95)} ms (p95)` : "–",
     Model: spec.detect.model,
     Followed: spec.track ? `${status.tracks} now` : "objects are not followed",
-    Node: status.node?.slice(0, NODE_LETTERS) ?? "–",
+    Node: nodeName(status.node),
     Outputs: each(outputs),
     Sinks: each(sinks),
   };

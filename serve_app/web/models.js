@@ -2,11 +2,9 @@
 
 import { Poll, Problem, call } from "./client.js";
 import { heading, make, panel, say, setText, table } from "./dom.js";
-import { number, roomInWords } from "./words.js";
+import { LIMITS, nodeName, number, roomInWords } from "./words.js";
 
 const POLL_MS = 5000;
-
-const LIMITS = { engine: "the engine", cpu: "CPUs", nvdec: "places to decode on GPUs", actors: "what Ray has for streams" };
 
 const cells = (...texts) => texts.map((text) => make("td", { class: "figure" }, text));
 
@@ -34,7 +32,7 @@ class Room {
       make("label", { class: "field" }, make("span", {}, "Frames a second of each stream"), this.fps),
       make("label", { class: "field" }, make("span", {}, "Decoded"), this.where),
     );
-    const heads = ["Node", "Streams", "Engine: used of fps", "CPUs: used of all", "More by engine", "More by CPUs"];
+    const heads = ["Node", "Streams", "Fps offered of fps managed", "CPUs used of all", "More by engine", "More by CPUs"];
     this.element = panel(
       "Capacity", this.answer, this.more, fields, this.message, table("Capacity by node", heads, this.body),
     );
@@ -60,7 +58,7 @@ class Room {
     const waiting = found.waiting ? ` ${found.waiting} wait for room.` : "";
     setText(this.more, `${found.streams} run now.${limit}${waiting}`);
     this.body.replaceChildren(...found.nodes.map((node) => make(
-      "tr", {}, make("th", { scope: "row" }, `${node.node}${node.draining ? " (is being emptied)" : ""}`),
+      "tr", {}, make("th", { scope: "row" }, `${nodeName(node.node)}${node.draining ? " (is being emptied)" : ""}`),
       ...cells(
         String(node.streams), `${number(node.used_fps)} of ${number(node.engine_fps)}`,
         `${number(node.cpus_used, 1)} of ${number(node.cpus)}`, number(node.free), number(node.holds),

@@ -65,9 +65,17 @@ export function sourceInWords({ codec, width, height, fps, audio_codec: audio })
   return `${codec}, ${width} × ${height}${rate}${audio ? `, sound ${audio}` : ""}`;
 }
 
+/** What runs out. */
+export const LIMITS = {
+  engine: "the engine", cpu: "CPUs", nvdec: "places to decode on GPUs", actors: "what Ray has for streams",
+};
+
+/** The beginning of a node's long name. */
+export const nodeName = (node) => node?.slice(0, 12) ?? "–";
+
 /** How many more streams fit. */
 export function roomInWords({ free, fps, limit }) {
   if (free === null) return "room not measured yet";
   if (free > 0) return `room for ${free} more at ${fps} fps`;
-  return `no room for another at ${fps} fps${limit ? ` (${limit} is used up)` : ""}`;
+  return `no room for another at ${fps} fps${limit ? ` (limit: ${LIMITS[limit]})` : ""}`;
 }
