@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
+from pathlib import PurePath
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-_PAGES = {
+_NAMED = {
     "/": ("index.html", "text/html"),
     "/docs": ("docs.html", "text/html"),
     "/login": ("login.html", "text/html"),
     "/web/app.css": ("app.css", "text/css"),
-    "/web/app.js": ("app.js", "text/javascript"),
-    "/web/card.js": ("card.js", "text/javascript"),
-    "/web/client.js": ("client.js", "text/javascript"),
-    "/web/docs.js": ("docs.js", "text/javascript"),
     "/web/login.js": ("login.js", "text/javascript"),
 }
+"""Pages, and what the login page is made of."""
+
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
 class _Page:
@@ -49,6 +50,18 @@ def login_page() -> Response:
 def pages_router() -> APIRouter:
     """Routes of the files that ship."""
     router = APIRouter()
-    for path, (name, media_type) in _PAGES.items():
+    for path, (name, media_type) in _NAMED.items():
         router.add_api_route(path, _Page(name, media_type).__call__, include_in_schema=False)
+    parts = {
+        file.name: _Page(file.name, _TYPES[suffix])
+        for file in files("serve_app.web").iterdir()
+        if (suffix := PurePath(file.name).suffix) in _TYPES
+    }
+
+    async def part(request: Request, name: str) -> Response:
+        if name not in parts:
+            raise HTTPException(404)
+        return await parts[name](request)
+
+    router.add_api_route("/web/{name}", part, include_in_schema=False)
     return router

@@ -1,37 +1,96 @@
 // Calls to the API; what goes wrong becomes a Problem whose message is for people.
 
-export class Problem extends Error {}
+/** `code` is the API's, or "unreachable"; `fields` has the messages by field. */
+export class Problem extends Error {
+  constructor(message, code, errors = []) {
+    super(message);
+    this.code = code;
+    this.fields = new Map(errors.map(({ field, message: text }) => [field, text]));
+  }
+}
 
 // Where the server asks who is there, changes need this beside the session's cookie, which no script can read.
 export function csrfToken() {
   return /(?:^|; )raysight_csrf=([^;]*)/.exec(document.cookie)?.[1];
 }
 
-function headersOf(method, body) {
+function headersOf(method, body, generation) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   const token = csrfToken();
   if (token && method !== "GET") headers["X-CSRF-Token"] = token;
+  if (generation !== undefined) headers["If-Match"] = `"${generation}"`;
   return headers;
 }
 
-export async function call(method, path, body, signal) {
+async function ask(method, path, body, { signal, generation } = {}) {
   let response;
   try {
     response = await fetch(path, {
       method,
       signal,
-      headers: headersOf(method, body),
+      headers: headersOf(method, body, generation),
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The server does not answer. The page goes on trying.");
+    throw new Problem("The server does not answer. The page goes on trying.", "unreachable");
   }
+  if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session has ended: the login page comes
-  if (response.status === 204) return null;
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(answer.detail || `The server answered ${response.status}.`);
-  return answer;
+  throw new Problem(answer.detail || `The server answered ${response.status}.`, answer.code, answer.errors);
+}
+
+/** The answer's JSON. `generation`: refuse a change of a stream that others have changed since. */
+export async function call(method, path, body, options) {
+  const response = await ask(method, path, body, options);
+  return response.status === 204 ? null : response.json();
+}
+
+/** A picture, decoded and scaled beside the page's own work. */
+export async function picture(path, width, signal) {
+  const response = await ask("GET", path, undefined, { signal });
+  return createImageBitmap(await response.blob(), { resizeWidth: width, resizeQuality: "medium" });
 }
 
 export const streamPath = (id) => `v1/streams/${encodeURIComponent(id)}`;
+
+export async function allStreams() {
+  const views = [];
+  let cursor = null;
+  do {
+    const page = await call("GET", `v1/streams?limit=1000${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+    views.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor);
+  return views;
+}
+
+/** Runs `task` now and again `everyMs` after it has ended, not while the page is hidden. `soon` runs it at once. */
+export class Poll {
+  constructor(task, everyMs) {
+    this.task = task;
+    this.everyMs = everyMs;
+    this.stopped = false;
+    this.shown = () => document.hidden || this.soon();
+    document.addEventListener("visibilitychange", this.shown);
+    this.run();
+  }
+
+  async run() {
+    while (!this.stopped) {
+      if (!document.hidden) await this.task().catch((error) => console.error(error));
+      await new Promise((resolve) => {
+        this.soon = resolve;
+        setTimeout(resolve, this.everyMs);
+      });
+    }
+  }
+
+  soon() {}
+
+  stop() {
+    this.stopped = true;
+    document.removeEventListener("visibilitychange", this.shown);
+  }
+}

@@ -104,14 +104,12 @@ def test_the_dashboard_and_the_alerts_work_on_live_data(
 
     # And a look at it ----------------------------------------------------------------------------------------------
     page = Path(__file__).parents[1] / "support" / "dashboard.html"
-    with browsing() as browser:
-        browser.open(page.as_uri())
-        browser.until("typeof draw === 'function'")
-        empty = browser.run(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
-        height = browser.run("document.body.scrollHeight")
+    with browsing(width=1600) as browser:
+        browser.goto(page.as_uri())
+        empty = browser.evaluate(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
         picture = Path(os.environ.get("RAYSIGHT_TEST_PICTURES", tmp_path)) / "dashboard.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes(browser.picture(1600, height + 16))
+        browser.screenshot(path=picture, full_page=True)
     assert empty == []
     assert len(panels()) > 15
 

@@ -107,7 +107,7 @@ class MemoryStreams:
     async def patch(self, stream_id: str, merge_patch: dict[str, Any], if_generation: int | None) -> StreamView:
         document = self._found(stream_id).view.spec.model_dump(mode="json")
         try:
-            spec = StreamSpec.model_validate(_merged(document, merge_patch))
+            spec = StreamSpec.model_validate(merged(document, merge_patch))
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             raise InvalidSpec(".".join(map(str, first["loc"])), first["msg"]) from None
@@ -215,7 +215,7 @@ class MemoryStreams:
                 self.changed.notify_all()
 
 
-def _merged(target: Any, patch: Any) -> Any:
+def merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -223,7 +223,7 @@ def _merged(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = _merged(result.get(key), value)
+            result[key] = merged(result.get(key), value)
     return result
 
 

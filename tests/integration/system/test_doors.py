@@ -9,15 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 import tritonclient.grpc as over_grpc
+from playwright.sync_api import Page
 from tritonclient.utils import InferenceServerException
 
 from serve_app.local import StartError, free_port
-from tests.support.browser import Browser, browsing
+from tests.support.browser import browsing
 from tests.support.cluster import Raysight, run_raysight, wait_until
 
 FIRST_KEY = re.compile(r"the first admin key, shown this once: (rsk_bootstrap_[0-9a-f]{64})")
-
-CARD = "[...document.querySelectorAll('.card')].find((c) => c.querySelector('.name').textContent === 'seen')"
 
 
 def logged_keys(served: Raysight) -> list[str]:
@@ -113,24 +112,24 @@ def test_grpc_asks_too(admin: httpx.Client, closed: Raysight, grpc_port: int) ->
 def test_the_page_logs_in_and_out(admin: httpx.Client, closed: Raysight) -> None:
     key = made(admin, role="operator")
     admin.put("/v1/streams/seen", json={"source": {"url": "testsrc://?fps=10&size=320x240"}})
-    with browsing() as browser:
-        browser.open(f"{closed.cluster.api_url}/")
-        browser.until("document.querySelector('#login') !== null")
-        log_in(browser, "rsk_nobody")
-        browser.until("document.querySelector('#login-message').classList.contains('bad')")
-        log_in(browser, key)
+    with browsing() as page:
+        page.goto(f"{closed.cluster.api_url}/")
+        log_in(page, "rsk_nobody")
+        page.locator("#login-message.bad").wait_for()
+        log_in(page, key)
         # Only a page with the session's cookie sees the stream, its picture included.
-        browser.until(f"{CARD} !== undefined")
-        browser.until(f"{CARD}.querySelector('img').naturalWidth > 0")
-        browser.run(f"{CARD}.querySelector('[data-do=pause]').click()")
+        page.get_by_role("img", name="Newest picture of seen").wait_for()
+        page.get_by_role("link", name="seen").click()
+        page.get_by_role("button", name="Pause").click()
         wait_until(lambda: admin.get("/v1/streams/seen").json()["spec"]["paused"])
-        assert "raysight_session" not in str(browser.run("document.cookie"))
-        browser.run("document.querySelector('#logout').click()")
-        browser.until("document.querySelector('#login') !== null")
+        assert "raysight_session" not in page.evaluate("document.cookie")
+        page.get_by_role("button", name="Log out").click()
+        page.locator("#login").wait_for()
 
 
-def log_in(browser: Browser, key: str) -> None:
-    browser.run(f"document.querySelector('#key').value = {key!r}; document.querySelector('#login button').click()")
+def log_in(page: Page, key: str) -> None:
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Log in").click()
 
 
 @pytest.mark.long

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+import serve_app.web
 from serve_app.api.application import create_api
 from tests.unit.serve_app.conftest import Api
 from tests.unit.serve_app.test_streams import BODY, problem
 
-PAGES = ("/", "/docs", "/web/app.css", "/web/app.js", "/web/card.js", "/web/client.js", "/web/docs.js")
+WEB = Path(serve_app.web.__file__).parent
+PAGES = ("/", "/docs", "/login", *(f"/web/{file.name}" for file in WEB.iterdir() if file.suffix in {".js", ".css"}))
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -31,6 +34,23 @@ def test_pages_use_no_other_address(api: Api, path: str) -> None:
 def test_everything_that_a_page_loads_is_there(api: Api, path: str) -> None:
     for loaded in re.findall(r'(?:src|href)="([^"#:]+)"', api.call("GET", path).text):
         assert api.call("GET", f"/{loaded.removeprefix('./')}").status_code == 200, loaded
+
+
+@pytest.mark.parametrize("script", sorted(WEB.glob("*.js")), ids=lambda file: file.name)
+def test_scripts_import_what_ships(api: Api, script: Path) -> None:
+    for loaded in re.findall(r'^(?:import|export) .* from "(.*)";$', script.read_text(), re.MULTILINE):
+        assert api.call("GET", f"/web/{loaded.removeprefix('./')}").status_code == 200, loaded
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "index.html", "__init__.py", "..%2Fauth%2Fsecret.py"])
+def test_no_other_file_is_given_out(api: Api, name: str) -> None:
+    problem(api.call("GET", f"/web/{name}"), 404, "route_not_found")
+
+
+def test_pages_hold_no_script_and_no_style_of_their_own(api: Api) -> None:
+    """The Content-Security-Policy would keep the browser from using them."""
+    for page in WEB.glob("*.html"):
+        assert not re.search(r"<style|<script(?! type=\"module\" src=)|\son\w+=|\sstyle=", page.read_text()), page.name
 
 
 @pytest.mark.parametrize(
