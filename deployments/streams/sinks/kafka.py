@@ -34,8 +34,8 @@ from deployments.streams.sinks.spec import SinkSpec
 PORT = 9092
 
 PROTOCOL = (2, 3)
-"""Whose messages are spoken: brokers from 2.3 to 4.x know them. Without a number brokers are asked with one that not
-all answer."""
+"""The newest whose messages are spoken: brokers from there to 4.x know them. Without a limit the library begins with a
+question that librdkafka's mock cluster, with which the tests work, does not answer."""
 
 LOOK_AGAIN_S = 0.25
 """While the topic's partitions are waited for, a call of the library ends that often, so that it can be broken off."""
