@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,12 +188,20 @@ def test_events_go_on_behind_what_was_seen_when_the_server_comes_back(site: Site
 def test_events_of_all_streams_come_together(site: Site) -> None:
     for stream_id in ("gate", "yard"):
         site.run("streams", "add", "testsrc://", "--id", stream_id)
-    following = site.start("events", "--follow", "--count", "2", "--json")
+    following = site.start("events", "--follow", "--json")
+    assert following.stdout is not None
     site.served.run(site.streams.until_waiting(2))
     site.publish("gate", 1)
     site.publish("yard", 7)
-    lines = following.communicate(timeout=30)[0].splitlines()
-    assert sorted(json.loads(line)["stream_id"] for line in lines) == ["gate", "yard"]
+    found = [json.loads(following.stdout.readline())["stream_id"] for _ in range(2)]
+    site.run("streams", "add", "testsrc://", "--id", "later")
+    site.served.run(site.streams.until_waiting(3))
+    site.publish("later", 1)
+    found.append(json.loads(following.stdout.readline())["stream_id"])
+    assert sorted(found) == ["gate", "later", "yard"]
+    following.send_signal(signal.SIGINT)
+    assert following.communicate(timeout=30) == ("", "")
+    assert following.returncode == 0
 
 
 def test_what_happens_in_zones_is_told_in_words(site: Site) -> None:
