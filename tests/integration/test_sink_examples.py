@@ -63,11 +63,11 @@ def watched(command: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def shown(watching: subprocess.Popen[str]) -> list[str]:
-    """Keys of the events that the command prints, as they come."""
+    """Keys of the events that the command prints, as they come; one may come twice."""
     found: list[str] = []
     assert watching.stdout is not None
     for line in watching.stdout:
-        found += re.findall(r"gate/\d+", line)[:1]
+        found += [key for key in re.findall(r"gate/\d+", line)[:1] if key not in found]
         if len(found) == COUNT:
             return found
     raise AssertionError(f"the command ended after {found}")
