@@ -13,9 +13,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 from deployments.errors import RaysightError
 from serve_app.client.server import Server
@@ -129,6 +131,8 @@ def down(state: Path, key: str | None, say: Say) -> System | None:
                 say(f"the streams end with the rest: {error}")
             say("ending Ray")
             end_family(found.pid)
+        for pid in _left(found.folder):  # of a Ray whose first process was killed
+            end_family(pid)
         _forget(found, state)
         return found if ran else None
 
@@ -165,6 +169,17 @@ def _written(cluster: LocalCluster, state: Path) -> System:
         json.dump(asdict(system), file)
     part.replace(state / _FILE)
     return system
+
+
+def _left(folder: str) -> list[int]:
+    """Ray's processes that write their logs into this folder, which no other Ray has."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith("ray::"):
+                logs = [file.path for file in process.open_files()]
+                found += [process.pid] if any(path.startswith(f"{folder}/") for path in logs) else []
+    return found
 
 
 def _forget(system: System, state: Path) -> None:
