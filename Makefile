@@ -28,7 +28,7 @@ lint: setup  ## ruff and mypy
 	$(VENV)/bin/mypy
 
 test: setup lint  ## everything that fits into ten minutes on two cores
-	@scripts/system-packages libgl1 chromium iproute2 nftables redis-server mosquitto gir1.2-gst-rtsp-server-1.0 python3-gi prometheus gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg
+	@scripts/system-packages libgl1 chromium iproute2 nftables redis-server mosquitto mosquitto-clients kcat gir1.2-gst-rtsp-server-1.0 python3-gi prometheus gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg
 	$(PY) -m pytest -m "not long" -n auto tests/unit tests/contracts tests/fuzz tests/k8s
 	$(PY) -m pytest -m "not long" tests/integration tests/e2e tests/chaos tests/gpu
 

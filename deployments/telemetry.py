@@ -16,6 +16,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from deployments.detector.port import DetectReply
 from deployments.streams.spec import FrameCounts, Percentiles, StreamState, StreamStatus
+from deployments.streams.tracking.crossings import Crossing
 
 if TYPE_CHECKING:  # streams count too, and would load the engines with it
     from deployments.detector.service import Outcome
@@ -114,6 +115,14 @@ class StreamTelemetry:
         self._sinks = _Totals(
             "raysight_sink_events_total", "Events for a stream's sinks by what became of them.", ("stream", "outcome")
         )
+        self._crossings = _Totals(
+            "raysight_zone_crossings_total",
+            "Objects that crossed a line of a stream.",
+            ("stream", "zone", "direction", "class"),
+        )
+        self._inside = Gauge(
+            "raysight_zone_occupancy", "Objects inside a polygon of a stream now.", tag_keys=("stream", "zone")
+        )
         self._percentile = Gauge(
             "raysight_stream_latency_milliseconds",
             "Latency from decoded to detections out over the newest frames.",
@@ -126,8 +135,8 @@ class StreamTelemetry:
         """Observe one stage of one frame."""
         self._latency.observe(seconds * 1e3, {"stage": stage, "node": self._node})
 
-    def report(self, status: StreamStatus, errors: Mapping[str, int]) -> None:
-        """Bring counters and gauges up to ``status``, and to the errors of this life by code."""
+    def report(self, status: StreamStatus, errors: Mapping[str, int], crossings: Mapping[Crossing, int]) -> None:
+        """Bring counters and gauges up to ``status``, and to the errors by code and the crossings of this life."""
         for outcome, count in frame_outcomes(status.frames).items():
             self._frames.bring_up_to(count, {"stream": self._stream, "outcome": outcome})
         for code, count in errors.items():
@@ -135,6 +144,12 @@ class StreamTelemetry:
         for outcome in ("sent", "dropped", "dead_letters"):
             count = sum(getattr(sink, outcome) for sink in status.sinks)
             self._sinks.bring_up_to(count, {"stream": self._stream, "outcome": outcome})
+        for crossing, count in crossings.items():
+            of = {"zone": crossing.zone, "direction": crossing.direction, "class": crossing.kind}
+            self._crossings.bring_up_to(count, {"stream": self._stream, **of})
+        for zone in status.zones:
+            if zone.kind == "polygon":
+                self._inside.set(sum(zone.inside.values()), {"stream": self._stream, "zone": zone.name})
         whole = status.latency_ms.get("whole", Percentiles())
         for quantile, value in (("0.5", whole.p50), ("0.99", whole.p99)):
             if value is not None:

@@ -106,7 +106,7 @@ def drain(api_url: str, timeout_s: float = DRAIN_TIMEOUT_S) -> None:
         urllib.request.urlopen(urllib.request.Request(f"{api_url}/v1/drain", method="POST"), timeout=timeout_s).close()
 
 
-def _end_family(pid: int) -> None:
+def end_family(pid: int) -> None:
     """End a process and all its descendants: politely first, and for good after `STOP_TIMEOUT_S`.
 
     ``ray stop`` would end every Ray of this machine, and ``ray start --block`` takes ten seconds to notice a SIGTERM.
@@ -219,14 +219,27 @@ class LocalCluster:
 
     def start(self) -> None:
         """Return once every application runs. Raises StartError."""
+        self.launch()
+        self.bring_up()
+
+    def launch(self) -> None:
+        """Start Ray's first process. Raises StartError where a port is taken."""
         self._refuse_taken_ports()
         # Ray keeps sockets below this folder, and a socket's path may have 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
         self.say("starting Ray")
         with (self._folder / "ray.log").open("wb") as log:
             self._ray = subprocess.Popen(
-                self._command(), stdout=log, stderr=subprocess.STDOUT, env=self.environment(), start_new_session=True
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment(),
+                start_new_session=True,
             )
+
+    def bring_up(self) -> None:
+        """After `launch`: return once every application runs. Raises StartError."""
         self._wait(time.monotonic() + START_TIMEOUT_S, "the Ray dashboard", self._dashboard_answers)
         self.say("deploying the detector and the API")
         config = yaml.safe_load(self.config.read_text())
@@ -239,7 +252,7 @@ class LocalCluster:
         """End Ray and all that it started, and remove its folder."""
         if self._ray is not None:
             drain(self.api_url)
-            _end_family(self._ray.pid)
+            end_family(self._ray.pid)
             self._ray.wait()
             self._ray = None
         if self._folder is not None:

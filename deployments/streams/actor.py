@@ -33,6 +33,7 @@ from deployments.streams.sinks.fanout import Sinks
 from deployments.streams.sinks.spec import SinkSpec
 from deployments.streams.spec import StreamSpec, StreamStatus
 from deployments.streams.tenure import SUCCEEDED, Tenancy, Tenure
+from deployments.streams.tracking.crossings import Crossings
 from deployments.telemetry import StreamTelemetry
 from deployments.tracing import open_tracer
 
@@ -128,6 +129,8 @@ class StreamActor:
             carried=carried,
             sinks=Sinks(spec, sinks_of_all, policy),
         )
+        self._crossings = Crossings()
+        self._runner.pipeline.events.subscribe(self._crossings.happened)
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()
         self._cpu = CpuMeter()
@@ -208,7 +211,7 @@ class StreamActor:
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):
             status = self._runner.status()
-            self._telemetry.report(status, self._runner.history.errors)
+            self._telemetry.report(status, self._runner.history.errors, self._crossings.totals())
             self._cpu.sample(time.monotonic(), time.process_time(), status.frames.decoded)
 
 

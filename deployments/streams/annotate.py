@@ -143,13 +143,14 @@ def _style(planes: Planes) -> _Style:
     )
 
 
-def _colour(class_id: int, style: _Style) -> Yuv:
-    """The colour of a class: hues by the golden ratio, two levels of saturation and brightness in turn."""
+def class_colour(class_id: int) -> tuple[float, float, float]:
+    """Red, green and blue, 0 to 1: hues by the golden ratio, two levels of saturation and brightness in turn."""
     vivid = class_id % 2 == 0
-    red, green, blue = colorsys.hsv_to_rgb(
-        class_id * _GOLDEN_RATIO % 1.0, 0.95 if vivid else 0.65, 1.0 if vivid else 0.8
-    )
-    return _yuv(red, green, blue, style)
+    return colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1.0, 0.95 if vivid else 0.65, 1.0 if vivid else 0.8)
+
+
+def _colour(class_id: int, style: _Style) -> Yuv:
+    return _yuv(*class_colour(class_id), style)
 
 
 def _yuv(red: float, green: float, blue: float, style: _Style) -> Yuv:

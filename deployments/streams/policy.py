@@ -30,7 +30,7 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt")
 SOURCE_SCHEMES = (*NETWORK_SCHEMES, "http", "https", "file", "v4l2", "testsrc")
 OUTPUT_SCHEMES = (*NETWORK_SCHEMES, "file")
 OUTPUT_SUFFIXES = (".mp4", ".m3u8")
-SINK_SCHEMES = ("http", "https", "mqtt", "mqtts", "redis", "rediss", "file")
+SINK_SCHEMES = ("http", "https", "mqtt", "mqtts", "redis", "rediss", "kafka", "kafkas", "file")
 SINK_SUFFIX = ".jsonl"
 SINK_STATE = "sinks"
 """Folder below the output root where events wait that could not be sent."""

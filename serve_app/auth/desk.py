@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -20,14 +18,13 @@ from serve_app.auth.audit import AUDIT_LIMIT, AuditLog
 from serve_app.auth.keyring import Keyring
 from serve_app.auth.records import KeySpec
 from serve_app.auth.roles import Principal, Role
-
-TIMEOUT_S = 30.0
+from serve_app.client.server import Server
 
 Answer = TypeVar("Answer")
 
 
 class KeyDesk(Protocol):
-    """Where keys are made. Every method raises EngineError with one line that says what to do."""
+    """Where keys are made. What every method raises has one line that says what to do."""
 
     def add(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The new key as `NewKey` has it."""
@@ -41,39 +38,25 @@ class KeyDesk(Protocol):
 
 
 class ApiDesk:
-    """The API at ``url``, with an admin's key."""
+    """The API, with an admin's key. Raises ServerAway and ServerRefused."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._url = url.rstrip("/")
-        self._key = key
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def add(self, spec: dict[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = self._ask("POST", "/v1/keys", spec)
+        made: dict[str, Any] = self._server.ask("POST", "/v1/keys", spec)
         return made
 
     def list(self) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self._ask("GET", "/v1/keys")["items"]
+        items: list[dict[str, Any]] = self._server.ask("GET", "/v1/keys")["items"]
         return items
 
     def remove(self, key_id: str) -> None:
-        self._ask("DELETE", f"/v1/keys/{key_id}")
-
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-        data = None if body is None else json.dumps(body).encode()
-        try:
-            request = urllib.request.Request(self._url + path, data, headers, method=method)
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                text = response.read()
-        except urllib.error.HTTPError as error:
-            raise EngineError(_told(error)) from None
-        except (OSError, ValueError) as error:
-            raise EngineError(f"no API answers at {self._url}: {error}") from None
-        return json.loads(text) if text else None
+        self._server.ask("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
 
 
 class StoreDesk:
-    """The store itself: for the first key, or where the last one is lost."""
+    """The store itself: for the first key, or where the last one is lost. Raises EngineError."""
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
         try:
@@ -115,12 +98,3 @@ def _run(task: Coroutine[Any, Any, Answer]) -> Answer:
         raise EngineError(f"{'.'.join(map(str, first['loc'])) or 'key'}: {first['msg']}") from None
     except RaysightError as error:
         raise EngineError(str(error)) from None
-
-
-def _told(error: urllib.error.HTTPError) -> str:
-    try:
-        detail = json.load(error)["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = f"the API answered {error.code}"
-    hint = " Put an admin's key into RAYSIGHT_KEY." if error.code in (401, 403) else ""
-    return f"{detail}{hint}"

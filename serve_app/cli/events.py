@@ -1,24 +1,109 @@
-"""`raysight events`: send again what a sink refused."""
+"""`raysight events`: follow what is found, and send again what a sink refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from deployments.errors import RaysightError
+from serve_app.cli.options import AsJson, Key, ServerUrl, server, stream_ids
 
 if TYPE_CHECKING:
     from deployments.streams.sinks.sender import Sender
     from deployments.streams.sinks.spec import SinkSpec
+    from serve_app.client.sse import Event
 
-events = typer.Typer(no_args_is_help=True, help="Events that were sent elsewhere.")
+SHOW = "show"
+
+
+class _ShowUnlessNamed(TyperGroup):
+    """`raysight events gate-3 --follow` is `raysight events show gate-3 --follow`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As ever, once the command has its name."""
+        named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if named else [SHOW, *args])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Commands, and ids of streams."""
+        (stream_id,) = (given for given in self.commands[SHOW].params if given.name == "stream_id")
+        return [*super().shell_complete(ctx, incomplete), *stream_id.shell_complete(ctx, incomplete)]
+
+
+events = typer.Typer(cls=_ShowUnlessNamed, no_args_is_help=True)
 
 
 @events.callback()
 def group() -> None:
-    """Events that were sent elsewhere."""
+    """Follow what is found: `raysight events [STREAM] --follow`. Send again what a sink refused: `replay`."""
+
+
+@events.command(SHOW)
+def show(
+    stream_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STREAM]", help="Id of the stream; all without.", autocompletion=stream_ids, show_default=False
+        ),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many. [default: 1 without --follow]")] = None,
+    after: Annotated[
+        int | None, typer.Option(min=-1, help="Of one stream: what the server keeps behind this sequence comes first.")
+    ] = None,
+    as_json: AsJson = False,
+    url: ServerUrl = None,
+    key: Key = None,
+) -> None:
+    """Print what is found and what happens in zones, a line for each frame.
+
+    Connections that break are made again, and go on behind what was seen last; what was lost all the same is told.
+    """
+    from serve_app.cli.showing import line, notice
+    from serve_app.client.everyone import Everyone
+    from serve_app.client.sse import follow as following
+
+    if stream_id is None and after is not None:
+        raise typer.BadParameter("sequences are those of one stream: name it", param_hint="--after")
+    asked = server(url, key)
+    found: Iterator[Event] = (
+        Everyone(asked, notice).events() if stream_id is None else following(asked, stream_id, notice, after=after)
+    )
+    try:
+        for event in islice(found, count or (None if follow else 1)):
+            if as_json:
+                line({"type": event.kind, **event.data})
+            else:
+                print(in_words(event), flush=True)
+    except KeyboardInterrupt:
+        return
+
+
+def in_words(event: Event) -> str:
+    """One line for people."""
+    from datetime import UTC, datetime
+
+    data = event.data
+    at = datetime.fromtimestamp(data["captured_at"], UTC).strftime("%H:%M:%S.%f")[:-3] if "captured_at" in data else ""
+    head = f"{at:12}  {data['stream_id']}"
+    if event.kind == "detections":
+        return f"{head} #{data['sequence']}  " + (", ".join(map(_object, data["detections"])) or "nothing")
+    if event.kind == "zone":
+        who = f"{data['label']} #{data['tracker_id']}"
+        more = ", ".join(f"{name} {data[name]}" for name in ("direction", "reason", "seconds") if name in data)
+        return f"{head} #{data['sequence']}  {data['zone']}: {who} {data['event']}" + (f" ({more})" if more else "")
+    more = ", ".join(f"{name} {value}" for name, value in data.items() if name != "stream_id")
+    return f"{head} {event.kind}: {more}"
+
+
+def _object(detection: dict[str, Any]) -> str:
+    number = detection.get("tracker_id")
+    return f"{detection['label']} {detection['confidence']:.2f}" + (f" #{number}" if number is not None else "")
 
 
 @events.command()

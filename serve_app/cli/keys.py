@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve_app.cli.options import AsJson, Key, ServerUrl, server
+
 if TYPE_CHECKING:
     from serve_app.auth.desk import KeyDesk
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and remove the keys that the API asks for.")
 
-Url = Annotated[str, typer.Option(envvar="RAYSIGHT_URL", help="Of the API; RAYSIGHT_KEY holds the key of an admin.")]
 StoreUrl = Annotated[
     str | None,
     typer.Option(
@@ -23,7 +24,6 @@ StoreUrl = Annotated[
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="KEY=VALUE: only streams with it are seen; repeat for several.")
 ]
-_HERE = "http://127.0.0.1:8000"
 
 
 class RoleChoice(StrEnum):
@@ -42,41 +42,62 @@ def add(
     streams: Annotated[int | None, typer.Option(help="Streams that it may come to see by creating them.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Requests that it may make.")] = None,
     event_streams: Annotated[int | None, typer.Option(help="Live views that it may keep open.")] = None,
-    url: Url = _HERE,
     store: StoreUrl = None,
+    as_json: AsJson = False,
+    url: ServerUrl = None,
+    key: Key = None,
 ) -> None:
     """Make a key and print it: it is shown this once."""
+    from serve_app.cli.showing import document
+
     quotas = {"streams": streams, "requests_per_minute": requests_per_minute, "event_streams": event_streams}
     spec = {"name": name, "role": role.value, "labels": _labels(label or ()), "quotas": quotas}
-    print(_desk(url, store).add(spec)["key"])
+    made = _desk(url, key, store).add(spec)
+    if as_json:
+        document(made)
+    else:
+        print(made["key"])
 
 
 @keys.command("list")
-def list_keys(url: Url = _HERE, store: StoreUrl = None) -> None:
+def list_keys(store: StoreUrl = None, as_json: AsJson = False, url: ServerUrl = None, key: Key = None) -> None:
     """List the keys, without their secrets."""
-    for key in _desk(url, store).list():
-        labels = [f"{name}={value}" for name, value in sorted(key["labels"].items())]
-        quotas = [f"{name}: {limit}" for name, limit in key["quotas"].items() if limit is not None]
-        made = f"made {_date(key['created_at'])} by {key['created_by']}"
-        print("  ".join([f"{key['id']:12}", f"{key['role']:8}", key["name"], *labels, *quotas, made]))
+    from serve_app.cli.showing import console, document, table
+
+    found = _desk(url, key, store).list()
+    if as_json:
+        document({"items": found})
+        return
+    shown = table("id", "role", "name", "labels", "quotas", "made", "by")
+    for one in found:
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(one["labels"].items()))
+        quotas = ", ".join(f"{name}: {limit}" for name, limit in one["quotas"].items() if limit is not None)
+        shown.add_row(one["id"], one["role"], one["name"], labels, quotas, _date(one["created_at"]), one["created_by"])
+    console().print(shown)
 
 
 @keys.command()
 def rm(
     key_id: Annotated[str, typer.Argument(help="As `raysight keys list` shows it.")],
-    url: Url = _HERE,
     store: StoreUrl = None,
+    as_json: AsJson = False,
+    url: ServerUrl = None,
+    key: Key = None,
 ) -> None:
     """Remove a key. It opens nothing from 5 seconds later on."""
-    _desk(url, store).remove(key_id)
+    from serve_app.cli.showing import document
+
+    _desk(url, key, store).remove(key_id)
+    if as_json:
+        document({"removed": key_id})
 
 
-def _desk(url: str, store: str | None) -> KeyDesk:
+def _desk(url: str | None, key: str | None, store: str | None) -> KeyDesk:
     import os
 
     from serve_app.auth.desk import ApiDesk, StoreDesk
 
-    return ApiDesk(url, os.environ.get("RAYSIGHT_KEY", "")) if store is None else StoreDesk(store, os.environ)
+    return ApiDesk(server(url, key)) if store is None else StoreDesk(store, os.environ)
 
 
 def _labels(texts: Sequence[str]) -> dict[str, Any]:

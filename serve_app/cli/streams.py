@@ -1,39 +1,43 @@
-"""``raysight streams``: a fleet in a file. ``export`` writes what a server has, ``apply`` makes a server have it."""
+"""`raysight streams`, and a fleet in a file: `export` writes what a server has, `apply` makes a server have it."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-streams = typer.Typer(no_args_is_help=True, help="Keep all streams of a server in a file.")
+from serve_app.cli.options import AsJson, Key, ServerUrl, server
 
-Url = Annotated[str, typer.Option("--url", envvar="RAYSIGHT_URL", help="Of the API.")]
-Key = Annotated[
-    str | None, typer.Option("--key", envvar="RAYSIGHT_KEY", help="API key, where the server asks for one.")
-]
+streams = typer.Typer(no_args_is_help=True, help="Look at streams and change them, one by one or all in a file.")
 
 
 @streams.callback()
-def fleet() -> None:
-    """Keep all streams of a server in a file."""
+def group() -> None:
+    """Look at streams and change them, one by one or all in a file."""
 
 
 @streams.command()
 def export(
     file: Annotated[Path | None, typer.Argument(help="Written anew; standard output without.")] = None,
-    url: Url = "http://127.0.0.1:8000",
+    as_json: AsJson = False,
+    url: ServerUrl = None,
     key: Key = None,
 ) -> None:
-    """Write all specs as YAML, credentials as references: {ref: NAME}."""
+    """Write all specs as YAML, or JSON, credentials as references: {ref: NAME}."""
     import yaml
 
-    from serve_app.fleet.server import Server
+    from serve_app.fleet.server import FleetOf
 
-    text = yaml.safe_dump({"streams": Server(url, key).export()}, sort_keys=False, allow_unicode=True)
+    found = {"streams": FleetOf(server(url, key)).export()}
+    if as_json:
+        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
     if file is None:
         print(text, end="")
     else:
@@ -49,7 +53,8 @@ def apply(
         Path | None,
         typer.Option(help="YAML: what references stand for, by name.", exists=True, dir_okay=False),
     ] = None,
-    url: Url = "http://127.0.0.1:8000",
+    as_json: AsJson = False,
+    url: ServerUrl = None,
     key: Key = None,
 ) -> None:
     """Create and change streams until they are as in the file; the exit status is 1 where the server refused one.
@@ -58,34 +63,37 @@ def apply(
     _ for -): "user:password", or JSON with username, password, query. A server that has a stream's credentials
     already keeps them.
     """
+    from serve_app.cli.showing import document
     from serve_app.fleet.file import read_fleet, read_secrets
     from serve_app.fleet.plan import carry_out, make_plan
-    from serve_app.fleet.server import Server
+    from serve_app.fleet.server import FleetOf
 
     known = read_secrets(secrets.read_text() if secrets is not None else "", os.environ)
     wanted = read_fleet(file.read_text(), known)
-    server = Server(url, key)
-    plan = make_plan(wanted, server.export(), prune=prune)
-    refused = {} if dry_run else carry_out(plan, wanted, server)
-    _show(plan, refused, dry_run)
+    there = FleetOf(server(url, key))
+    plan = make_plan(wanted, there.export(), prune=prune)
+    refused = {} if dry_run else carry_out(plan, wanted, there)
+    if as_json:
+        document({"dry_run": dry_run, "steps": [asdict(step) for step in plan], "refused": refused})
+    else:
+        _show(plan, refused, dry_run)
     if refused:
         sys.exit(1)
 
 
 def _show(plan: Any, refused: dict[str, str], dry_run: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("stream", "would be" if dry_run else "is", "what", box=None, pad_edge=False)
+    from serve_app.cli.showing import console, table
+
+    shown = table("stream", "would be" if dry_run else "is", "what")
     styles = {"created": "green", "changed": "yellow", "deleted": "red"}
     for step in plan:
         verdict, style = step.verdict.value, styles.get(step.verdict.value, "")
         if step.stream_id in refused:
-            table.add_row(step.stream_id, Text("refused", "bold red"), Text(refused[step.stream_id]))
+            shown.add_row(step.stream_id, Text("refused", "bold red"), Text(refused[step.stream_id]))
         else:
-            table.add_row(step.stream_id, Text(verdict, style), Text("\n".join(step.differences)))
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(table)
+            shown.add_row(step.stream_id, Text(verdict, style), Text("\n".join(step.differences)))
+    console().print(shown)
     counts = {verdict: sum(step.verdict.value == verdict for step in plan) for verdict in (*styles, "unchanged")}
-    console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    console().print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))

@@ -6,4 +6,4 @@ from deployments.errors import RaysightError
 
 
 class FleetError(RaysightError):
-    """The file or the server can't be used; the message says what to do."""
+    """The file can't be used; the message says what to do."""

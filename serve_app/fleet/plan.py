@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
+from deployments.errors import RaysightError
 from serve_app.fleet.errors import FleetError
 from serve_app.fleet.file import Wanted, variable_of
 
@@ -30,7 +31,7 @@ class Step:
 
 
 class FleetServer(Protocol):
-    """What `carry_out` needs of a server. Both raise FleetError where it refuses."""
+    """What `carry_out` needs of a server. Both raise RaysightError where it refuses."""
 
     def put(self, stream_id: str, body: Mapping[str, Any]) -> bool:
         """Create or replace a stream; whether that changed anything."""
@@ -73,7 +74,7 @@ def carry_out(plan: list[Step], wanted: Mapping[str, Wanted], server: FleetServe
                 server.delete(step.stream_id)
             elif server.put(step.stream_id, wanted[step.stream_id].body) and step.verdict is Verdict.UNCHANGED:
                 plan[at] = replace(step, verdict=Verdict.CHANGED, differences=("credentials",))
-        except FleetError as error:
+        except RaysightError as error:
             refused[step.stream_id] = str(error)
     return refused
 

@@ -40,6 +40,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("deployments/tracing.py",),
     "redis": ("deployments/store/redis.py", "deployments/streams/sinks/redis.py"),
     "paho": ("deployments/streams/sinks/mqtt.py",),
+    "kafka": ("deployments/streams/sinks/kafka.py",),
     "sqlite3": ("deployments/store/sqlite.py",),
     "onnxruntime": ("engines/onnx.py", "engines/onnx_cuda.py", "engines/package.py", "engines/building/trial.py"),
 }
@@ -139,6 +140,6 @@ def loaded_with(module: str) -> set[str]:
 
 def test_a_streams_process_never_loads_what_weighs_and_is_not_its_own() -> None:
     """Serve would cost each stream 25 MiB (benchmarks/results/stream-cost-2-cores.json), a tracker 44 MiB."""
-    unwanted = {"ray.serve", "fastapi", "onnxruntime", "trackers", "supervision", "scipy", "paho"}
+    unwanted = {"ray.serve", "fastapi", "onnxruntime", "trackers", "supervision", "scipy", "paho", "kafka"}
     assert not loaded_with("deployments.streams.actor") & unwanted
     assert "ray.serve" in loaded_with("deployments.detector.deployment")

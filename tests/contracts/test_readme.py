@@ -14,8 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from pydantic import ValidationError
+from typer.main import get_command
 
 from deployments.streams.spec import SourceSpec, StreamSpec
+from serve_app.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = json.loads(Path(__file__).with_name("openapi.json").read_text())
@@ -136,6 +138,30 @@ def _same(path: str, template: str) -> bool:
     )
 
 
+def unknown_commands(text: str) -> list[str]:
+    """Commands and options of `raysight` that it does not have."""
+    found = []
+    for block in blocks(text, "sh", "bash", "console"):
+        for words in commands(block):
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                words = words[1:]
+            if words[:1] == ["raysight"]:
+                found += [f"{' '.join(words)}: {bad}" for bad in _unknown(get_command(app), words[1:])]
+    return found
+
+
+def _unknown(command: Any, words: list[str]) -> list[str]:
+    inner = getattr(command, "commands", None)
+    if inner is not None and words and words[0] in inner:
+        return _unknown(inner[words[0]], words[1:])
+    if inner is not None and command.name == "events" and words:
+        return _unknown(inner["show"], words)
+    if inner is not None:
+        return [words[0] if words else "nothing"]
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+
+
 def unknown_paths(text: str) -> list[str]:
     """Paths under ``/v1/`` that the API does not have."""
     return [path for path in _PATH.findall(text) if not any(_same(path, known) for known in SNAPSHOT["paths"])]
@@ -147,6 +173,7 @@ def test_a_document_keeps_its_word(document: Path) -> None:
     assert not broken_links(document)
     assert not unknown_targets(text, MAKEFILE.read_text())
     assert not unknown_paths(text)
+    assert not unknown_commands(text)
     for request in requests(text):
         check(request)
     for block in blocks(text, "json"):
@@ -184,6 +211,13 @@ def test_an_unknown_path_is_found() -> None:
     assert unknown_paths("`GET /v1/streams/{id}`, /v1/streams/gate-3/events and http://h/v1/models.") == [
         "/v1/streams/gate-3/events"
     ]
+
+
+def test_an_unknown_command_is_found() -> None:
+    text = (
+        "```sh\nA=1 raysight streams lst\nraysight up --port 3\nraysight events gate --follow\nraysight keys rm x\n```"
+    )
+    assert unknown_commands(text) == ["raysight streams lst: lst", "raysight up --port 3: --port"]
 
 
 @pytest.mark.parametrize(

@@ -182,4 +182,4 @@ def test_what_can_not_be_done_is_said_in_a_line(site: Site, tmp_path: Path) -> N
     with pytest.raises(StreamNotFound):
         site.book.get("gate")
     site.stop()
-    assert "does not answer" in site.run("export", status=2)
+    assert "does not answer" in site.run("export", status=3)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from deployments.store.sqlite import SqliteStore
 from serve_app.cli.app import main
@@ -17,6 +15,7 @@ from serve_app.load_test.levels import LoadTestError
 from serve_app.load_test.targets import HttpTarget, ModelFacts
 from serve_app.local import free_port
 from tests.support.closed_api import ClosedApi, CountingStore
+from tests.support.served import Served
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -43,21 +42,8 @@ def closed(store: CountingStore) -> Iterator[ClosedApi]:
 @pytest.fixture
 def address(closed: ClosedApi) -> Iterator[str]:
     """Where the closed API listens."""
-    port = free_port()
-    listening = threading.Event()
-
-    class Announced(uvicorn.Server):
-        async def startup(self, sockets: list[object] | None = None) -> None:
-            await super().startup(None)
-            listening.set()
-
-    server = Announced(uvicorn.Config(closed.app, port=port, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert listening.wait(20)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(20)
+    with Served(closed.app) as served:
+        yield served.url
 
 
 def test_the_first_key_comes_from_the_store(
@@ -111,9 +97,8 @@ def test_what_is_wrong_is_one_line(
     for words, told in (
         (
             ("list", "--url", address),
-            "This needs the role admin; yours is viewer. Put an admin's key into RAYSIGHT_KEY.",
+            "This needs the role admin; yours is viewer. Give such a key by RAYSIGHT_KEY or --key.",
         ),
-        (("list", "--url", f"http://127.0.0.1:{free_port()}"), "no API answers at"),
         (("list", "--store", "mysql://x"), "sqlite:///path"),
         (("add", "x", "--role", "admin", "--label", "a=b", "--store", store), "labels can't limit it"),
         (("add", "x", "--role", "viewer", "--label", "a"), "KEY=VALUE"),
@@ -122,3 +107,5 @@ def test_what_is_wrong_is_one_line(
         errors = capsys.readouterr().err
         assert told in errors
         assert "Traceback" not in errors
+    assert command(monkeypatch, "list", "--url", f"http://127.0.0.1:{free_port()}") == 3
+    assert "does not answer" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import hmac
 import json
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -15,23 +16,33 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 from typer.testing import CliRunner
 
+from deployments.errors import ForbiddenAddress
 from deployments.streams.backoff import Backoff
 from deployments.streams.pipeline import Pipeline
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
 from deployments.streams.sinks import webhook
+from deployments.streams.sinks.backlog import Backlog
+from deployments.streams.sinks.dead_letters import DeadLetters
 from deployments.streams.sinks.fanout import Sinks
+from deployments.streams.sinks.kafka import KafkaSender
+from deployments.streams.sinks.letter import Letter
+from deployments.streams.sinks.sender import SinkDown, SinkRefused
 from deployments.streams.sinks.spec import SinkSpec, SinkStatus
+from deployments.streams.sinks.worker import Worker, end
 from deployments.streams.spec import SourceSpec
 from serve_app.cli.app import app
 from tests.support.detectors import LocalDetector
 from tests.support.failing_http import FailingHttp
+from tests.support.kafka_broker import KafkaBroker
+from tests.support.kafka_gate import KafkaGate
 from tests.support.mosquitto import Mosquitto
 from tests.support.redis_server import RedisServer
 from tests.support.streams import HandFedSource, RecordingPublisher, item, spec
@@ -136,9 +147,9 @@ def test_a_webhook_gets_each_event_in_order_signed_over_one_connection(rigs: Any
         assert (rig.status.state, rig.status.dropped, rig.status.dead_letters) == ("online", 0, 0)
 
 
-def test_the_readme_tells_genuine_events_from_others(rigs: Any) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    code = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "def genuine" in block)
+def test_the_documented_receiver_tells_genuine_events_from_others(rigs: Any) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL) if "def genuine" in block)
     names: dict[str, Any] = {}
     exec(code, names)
     with FailingHttp() as server:
@@ -279,7 +290,7 @@ def test_a_change_of_the_spec_takes_effect_on_sinks_alone(rigs: Any) -> None:
 # Where sinks may go -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["http", "https", "mqtt", "mqtts", "redis", "rediss"])
+@pytest.mark.parametrize("scheme", ["http", "https", "mqtt", "mqtts", "redis", "rediss", "kafka", "kafkas"])
 def test_no_sink_reaches_what_the_policy_forbids(rigs: Any, scheme: str) -> None:
     with FailingHttp() as server:
         rig = rigs({"url": f"{scheme}://localhost:{server.port}/0"}, private=False)
@@ -291,7 +302,11 @@ def test_no_sink_reaches_what_the_policy_forbids(rigs: Any, scheme: str) -> None
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
+    return self_signed(tmp_path_factory.mktemp("tls"), "DNS:localhost")
+
+
+def self_signed(folder: Path, names: str) -> tuple[Path, Path]:
+    """A certificate for these names, and its key."""
     made = [
         "openssl",
         "req",
@@ -306,7 +321,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "-subj",
         "/CN=localhost",
     ]
-    files = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
+    files = ["-addext", f"subjectAltName={names}", "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run([*made, *files], cwd=folder, check=True, capture_output=True)
     return folder / "cert.pem", folder / "key.pem"
 
@@ -432,15 +447,6 @@ def test_mqtt_delivers_every_event_over_a_restart_of_the_broker(rigs: Any, tmp_p
         assert rig.status.dropped == rig.status.dead_letters == 0
 
 
-def test_mqtt_without_its_library_says_how_to_get_it(rigs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "deployments.streams.sinks.mqtt", raising=False)
-    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
-    rig = rigs({"url": "mqtt://localhost/x"})
-    rig.feed(1)
-    rig.failed()
-    assert "pip install 'raysight[sinks]'" in rig.status.last_error.message
-
-
 def test_mqtt_waits_until_the_broker_lets_it_in(rigs: Any, tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-c", "-b", str(passwords), "user", "right"], check=True, capture_output=True)
@@ -454,6 +460,146 @@ def test_mqtt_waits_until_the_broker_lets_it_in(rigs: Any, tmp_path: Path) -> No
         rig.failed()
         assert "authorized" in rig.status.last_error.message.lower()
         assert rig.status.dead_letters == rig.status.dropped == 0
+
+
+# Kafka --------------------------------------------------------------------------------------------------------
+
+
+def letter(number: int, **more: Any) -> Letter:
+    return Letter.of({"stream_id": "gate", "sequence": number, "detections": [], **more}, "detection")
+
+
+def kafka(url: str, gate: KafkaGate) -> KafkaSender:
+    return KafkaSender(SinkSpec.model_validate({"url": url}), "gate", gate.dial)
+
+
+def test_kafka_has_every_event_in_order_under_the_streams_key(rigs: Any) -> None:
+    with KafkaBroker() as broker:
+        rig = rigs(
+            {"url": f"kafka://localhost:{broker.port}"}, {"url": f"kafka://localhost:{broker.port}/{{stream_id}}.x"}
+        )
+        rig.feed(5)
+        until(lambda: [one.sent for one in rig.statuses] == [5, 5])
+        for topic in ("raysight", "gate.x"):
+            found = broker.read(topic, 5)
+            assert [json.loads(value)["key"] for _, value, _ in found] == gate(*range(5))
+            assert {key for key, _, _ in found} == {"gate"}
+            assert [headers for _, _, headers in found] == [
+                {"key": f"gate/{number}", "type": "detection", "sequence": str(number)} for number in range(5)
+            ]
+        assert rig.status.url == f"kafka://localhost:{broker.port}"
+        assert rig.status.dropped == rig.status.dead_letters == 0
+
+
+def test_a_dead_broker_slows_no_detection_and_what_has_no_room_is_counted(rigs: Any) -> None:
+    with KafkaBroker() as broker:
+        url = f"kafka://localhost:{broker.port}"
+        rig = rigs({"url": url, "queue": 10}, {"url": f"{url}/x", "queue": 3, "when_full": "spill"})
+        rig.feed(2)
+        until(lambda: [one.sent for one in rig.statuses] == [2, 2])
+        broker.stop()
+        rig.feed(25)  # returns only once all are inferred
+        until(lambda: all(one.state == "retrying" for one in rig.statuses))
+        until(lambda: [one.dropped + one.queued + 1 for one in rig.statuses] == [25, 25])  # the one is on its way
+        dropping, spilling = rig.statuses
+        assert (dropping.queued, spilling.dropped) == (10, 0)
+        assert "can't be reached" in dropping.last_error.message
+        assert rig.pipeline.ledger.snapshot().inferred == 27
+
+
+def test_what_kafka_misses_while_it_is_away_it_gets_when_it_is_back(tmp_path: Path) -> None:
+    with KafkaBroker() as broker, KafkaGate(broker) as entrance:
+        spec = SinkSpec.model_validate({"url": "kafka://localhost/seen", "attempts": 1})
+        backlog = Backlog(100, None)
+        worker = Worker(spec, lambda: KafkaSender(spec, "gate", entrance.dial), backlog, DeadLetters(tmp_path), quick)
+        for number in range(3):
+            backlog.put(letter(number))
+        until(lambda: worker.status().sent == 3)
+        broker.stop()
+        for number in range(3, 6):
+            backlog.put(letter(number))
+        until(lambda: worker.status().state == "retrying")
+        broker.start()  # elsewhere and empty: the entrance leads there
+        until(lambda: worker.status().sent == 6)
+        entrance.cut()
+        backlog.put(letter(6))
+        until(lambda: worker.status().sent == 7)
+        found = [json.loads(value)["key"] for _, value, _ in broker.read("seen", 4)]
+        assert found == gate(3, 4, 5, 6)
+        assert worker.status().dead_letters == 0
+        end([worker], 1.0)
+
+
+def test_kafka_is_spoken_to_over_tls_with_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tls").mkdir()
+    certificate, key = self_signed(tmp_path / "tls", "DNS:localhost,IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with KafkaBroker() as broker, KafkaGate(broker, password="w:rd", tls=context) as entrance:
+        with pytest.raises(SinkDown, match="CERTIFICATE_VERIFY_FAILED"):
+            kafka("kafkas://me:w%3Ard@localhost", entrance).send(letter(0))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with pytest.raises(SinkDown, match="TLS failed"):
+            kafka("kafkas://me:w%3Ard@elsewhere.example", entrance).send(letter(0))
+        wrong = kafka("kafkas://me:wrong@localhost", entrance)
+        with pytest.raises(SinkDown, match=r"does not let us in.*wrong"):
+            wrong.send(letter(0))
+        right = kafka("kafkas://me:w%3Ard@localhost/seen?sasl=plain", entrance)
+        right.send(letter(1))
+        right.send(letter(2))
+        assert [json.loads(value)["key"] for _, value, _ in broker.read("seen", 2)] == gate(1, 2)
+        right.close()
+
+
+def test_kafka_leads_to_no_broker_that_the_policy_forbids() -> None:
+    with KafkaBroker() as broker, KafkaGate(broker) as entrance:
+
+        def dial(url: str, port: int) -> socket.socket:
+            if urlsplit(url).hostname != "allowed.example":
+                raise ForbiddenAddress("sink.url: the host leads to a private address, which streams may not reach.")
+            return entrance.dial(url, port)
+
+        sender = KafkaSender(SinkSpec.model_validate({"url": "kafka://allowed.example"}), "gate", dial)
+        with pytest.raises(SinkDown, match="private address"):  # that which the broker says it has
+            sender.send(letter(0))
+        sender.close()
+
+
+def test_kafka_refuses_what_is_too_large() -> None:
+    with KafkaBroker() as broker, KafkaGate(broker) as entrance:
+        sender = kafka("kafka://localhost", entrance)
+        with pytest.raises(SinkRefused, match="larger than the maximum"):
+            sender.send(letter(0, more="x" * 2**21))
+        sender.send(letter(1))
+        sender.close()
+
+
+def test_a_kafka_that_hangs_is_left_at_once_when_the_stream_ends(rigs: Any) -> None:
+    with KafkaBroker() as broker:
+        rig = rigs({"url": f"kafka://localhost:{broker.port}", "queue": 3, "when_full": "spill"})
+        rig.feed(1)
+        rig.sent(1)
+        broker.signal(signal.SIGSTOP)
+        try:
+            rig.feed(4)
+            until(lambda: rig.status.queued == 3)
+            rig.sinks.close(0.1)
+            (spill,) = (rig.folder / "sinks" / "gate").glob("spill-*.jsonl")
+            assert keys([json.loads(line) for line in spill.read_text().splitlines()]) == gate(1, 2, 3, 4)
+        finally:
+            broker.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("kind", "library"), [("mqtt", "paho.mqtt.client"), ("kafka", "kafka")])
+def test_without_its_library_a_sink_says_how_to_get_it(
+    rigs: Any, monkeypatch: pytest.MonkeyPatch, kind: str, library: str
+) -> None:
+    monkeypatch.delitem(sys.modules, f"deployments.streams.sinks.{kind}", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    rig = rigs({"url": f"{kind}://localhost/x"})
+    rig.feed(1)
+    rig.failed()
+    assert "pip install 'raysight[sinks]'" in rig.status.last_error.message
 
 
 # Files --------------------------------------------------------------------------------------------------------
@@ -482,13 +628,13 @@ def test_what_happens_in_zones_is_sent_beside_what_is_found(rigs: Any, tmp_path:
 # Servers that hang --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["mqtt", "redis"])
+@pytest.mark.parametrize(("kind", "timeout_s"), [("mqtt", 0.1), ("redis", 0.1), ("kafka", 1.0)])
 def test_a_server_that_hangs_gets_everything_once_it_goes_on(
-    rigs: Any, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    rigs: Any, tmp_path: Path, kind: str, timeout_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"deployments.streams.sinks.{kind}.TIMEOUT_S", 0.1)
-    server: Any = Mosquitto(tmp_path / "server") if kind == "mqtt" else RedisServer(tmp_path / "server")
-    with server:
+    monkeypatch.setattr(f"deployments.streams.sinks.{kind}.TIMEOUT_S", timeout_s)
+    servers: dict[str, Any] = {"mqtt": Mosquitto, "redis": RedisServer}
+    with servers[kind](tmp_path / "server") if kind in servers else KafkaBroker() as server:
         rig = rigs({"url": f"{kind}://localhost:{server.port}", "attempts": 1000})
         rig.feed(1)
         rig.sent(1)

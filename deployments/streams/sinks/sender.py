@@ -69,6 +69,12 @@ def open_sender(spec: SinkSpec, stream_id: str, dial: Dial, path: Callable[[str]
         except ModuleNotFoundError:
             raise SinkDown("MQTT needs a library that is not installed: pip install 'raysight[sinks]'") from None
         return MqttSender(spec, stream_id, dial)
+    if kind == "kafka":
+        try:
+            from deployments.streams.sinks.kafka import KafkaSender
+        except ModuleNotFoundError:
+            raise SinkDown("Kafka needs a library that is not installed: pip install 'raysight[sinks]'") from None
+        return KafkaSender(spec, stream_id, dial)
     from deployments.streams.sinks.files import FileSender
 
     return FileSender(spec, lambda: Path(path(spec.url)))

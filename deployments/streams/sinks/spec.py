@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,8 +16,10 @@ STREAM_ID = "{stream_id}"
 
 DEFAULT_TOPIC = f"raysight/{STREAM_ID}"
 DEFAULT_KEY = f"raysight:{STREAM_ID}"
+KAFKA_TOPIC = "raysight"
+"""One for all streams: a stream's id is the key, which keeps its events in order."""
 
-Kind = Literal["webhook", "mqtt", "redis", "file"]
+Kind = Literal["webhook", "mqtt", "redis", "kafka", "file"]
 EventType = Literal["detection", "zone"]
 
 _KINDS: dict[str, Kind] = {
@@ -26,14 +29,19 @@ _KINDS: dict[str, Kind] = {
     "mqtts": "mqtt",
     "redis": "redis",
     "rediss": "redis",
+    "kafka": "kafka",
+    "kafkas": "kafka",
     "file": "file",
 }
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_SASL = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class SinkSpec(Addressed):
-    """Where events go, and which: `http(s)`, `mqtt(s)://host/topic`, `redis(s)://host/db?stream=key`, `file:x.jsonl`.
+    """Where events go, and which.
 
-    ``{stream_id}`` in the URL stands for the stream's id.
+    `http(s)`, `mqtt(s)://host/topic`, `redis(s)://host/db?stream=key`, `kafka(s)://host/topic?sasl=scram-sha-512`,
+    `file:x.jsonl`. ``{stream_id}`` in the URL stands for the stream's id.
     """
 
     events: tuple[EventType, ...] = Field(
@@ -75,6 +83,8 @@ class SinkSpec(Addressed):
             raise ValueError("nobody can publish to a topic with a wildcard: leave + out")
         if kind == "redis" and not (path.isdecimal() or not path):
             raise ValueError("the path is the number of the database; the stream's key is ?stream=KEY")
+        if kind == "kafka":
+            _check_kafka(path, urlsplit(url).query)
         return url
 
     @model_validator(mode="after")
@@ -99,6 +109,24 @@ class SinkSpec(Addressed):
     def key(self, stream_id: str) -> str:
         """Redis: the key of the stream."""
         return parse_qs(urlsplit(self.url).query).get("stream", [DEFAULT_KEY.replace(STREAM_ID, stream_id)])[0]
+
+    @property
+    def kafka_topic(self) -> str:
+        """Kafka: the topic."""
+        return urlsplit(self.url).path.lstrip("/") or KAFKA_TOPIC
+
+    @property
+    def sasl(self) -> str:
+        """Kafka: how it is proven who we are, where `credentials` has a user name."""
+        return parse_qs(urlsplit(self.url).query).get("sasl", ["PLAIN"])[0].upper()
+
+
+def _check_kafka(path: str, query: str) -> None:
+    if path and _TOPIC.fullmatch(path.replace(STREAM_ID, "x")) is None:
+        raise ValueError("a topic has letters, digits, dots, _ and - only, 249 at most")
+    found = parse_qs(query, keep_blank_values=True)
+    if set(found) - {"sasl"} or any(word.upper() not in _SASL for word in found.get("sasl", ())):
+        raise ValueError(f"after ? may come sasl={', '.join(_SASL).lower()}")
 
 
 class SinkError(Strict):

@@ -124,8 +124,12 @@ def test_annotated_video_is_published_to_an_rtsp_server(raysight: Raysight, tmp_
 
 
 def test_metrics_reach_prometheus(raysight: Raysight) -> None:
-    output = {"url": "file:measured.mp4"}
-    raysight.put("street", {"source": {"url": "file:street.mp4", "loop": True}, "outputs": [output]})
+    zones = [
+        {"name": "line", "kind": "line", "points": [[0.72, 0.1], [0.72, 0.9]]},
+        {"name": "whole", "kind": "polygon", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]},
+    ]
+    spec = {"source": {"url": "file:street.mp4", "loop": True}, "outputs": [{"url": "file:measured.mp4"}]}
+    raysight.put("street", {**spec, "track": {}, "zones": zones})
     raysight.wait("street", online)
     stages = {"decode", "letterbox", "wait", "infer", "draw", "encode", "whole"}
     wanted = [f'ray_raysight_stage_latency_milliseconds_bucket{{.*stage="{stage}"' for stage in stages]
@@ -137,13 +141,15 @@ def test_metrics_reach_prometheus(raysight: Raysight) -> None:
         'ray_raysight_link_attachments{.*over="memory".* 1',
         "ray_raysight_waiting_frames{",
         'ray_raysight_streams{.*state="online"',
+        'ray_raysight_zone_crossings_total{.*class="person".*direction="(left|right)_to_.*stream="street".*zone="line"',
+        'ray_raysight_zone_occupancy{.*stream="street".*zone="whole".* [1-9]',
     ]
 
     def exported() -> bool:
         text = httpx.get(f"http://127.0.0.1:{raysight.cluster.metrics_port}/metrics").text
         return not [name for name in wanted if not re.search(name.replace("{", r"\{", 1), text)]
 
-    wait_until(exported)
+    wait_until(exported, 80.0)
 
 
 def test_deleting_a_stream_ends_its_actor(raysight: Raysight) -> None:

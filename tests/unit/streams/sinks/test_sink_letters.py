@@ -117,13 +117,23 @@ def test_placeholders_and_defaults() -> None:
     assert sink(url="mqtt://broker").topic("gate") == "raysight/gate"
     assert sink(url="redis://r:6379/0?stream=seen:{stream_id}").of("gate").key("gate") == "seen:gate"
     assert sink(url="redis://r").key("gate") == "raysight:gate"
+    assert sink(url="kafka://k/seen.{stream_id}").of("gate").kafka_topic == "seen.gate"
+    assert sink(url="kafka://k").kafka_topic == "raysight"
+    assert [sink(url=f"kafkas://k/x{query}").sasl for query in ("", "?sasl=scram-sha-512")] == [
+        "PLAIN",
+        "SCRAM-SHA-512",
+    ]
 
 
 @pytest.mark.parametrize(
     ("body", "why"),
     [
         ({"url": "ftp://x/y"}, "unknown scheme"),
-        ({"url": "kafka://x/y"}, "unknown scheme"),
+        ({"url": "amqp://x/y"}, "unknown scheme"),
+        ({"url": "kafka://x/a/b"}, "a topic has letters"),
+        ({"url": "kafka://x/" + "a" * 250}, "249 at most"),
+        ({"url": "kafka://x/y?sasl=gssapi"}, "sasl=plain"),
+        ({"url": "kafka://x/y?acks=0"}, "sasl=plain"),
         ({"url": "mqtt://x/y", "credentials": {"secret": "s" * 16}}, "only a webhook"),
         ({"url": "https://x/y", "credentials": {"secret": "short"}}, "at least 16"),
         ({"url": "https://x/y", "events": []}, "at least 1"),

@@ -1,0 +1,1 @@
+"""A raysight server from outside: what the command line sees of it."""
