@@ -14,7 +14,12 @@ import pytest
 from tests.k8s.kustomize import K8S, OVERLAYS, documents, render
 from tests.k8s.schemas import faults
 
-FOLDERS = [K8S / "engine-build", *(K8S / "overlays" / name for name in OVERLAYS)]
+FOLDERS = [
+    K8S / "engine-build",
+    K8S / "models",
+    K8S / "overlays/production/foundation",
+    *(K8S / "overlays" / name for name in OVERLAYS),
+]
 
 
 def every_manifest() -> dict[str, dict[str, Any]]:
