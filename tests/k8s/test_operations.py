@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.k8s.cluster import manifests, ray_cluster
 from tests.k8s.kustomize import K8S, OVERLAYS, ROOT, apply_operation, patch_all, render
 from tests.k8s.schemas import faults
 from tests.k8s.test_pods import secrets
+from tests.k8s.test_rendering import by_name, kubectl_renders
 
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
@@ -118,14 +121,19 @@ def test_images_have_their_names_from_one_place() -> None:
 
 
 @pytest.mark.parametrize("block", blocks(OPERATIONS, "yaml"), ids=lambda block: block.splitlines()[0])
-def test_patches_fit_what_they_are_for(block: str) -> None:
+def test_patches_fit_what_they_are_for(block: str, tmp_path: Path) -> None:
     folder = ROOT / block.splitlines()[0].removeprefix("# ")
+    patches = yaml.safe_load(block)
     for overlay in (folder, K8S / "overlays/multi-gpu"):
-        before, after = render(overlay), render(overlay)
-        for patch in yaml.safe_load(block):
+        after = render(overlay)
+        for patch in patches:
             patch_all(after, patch, folder)
-        assert before != after
+        assert after != render(overlay)
         assert [fault for manifest in after for fault in faults(manifest)] == []
+        if shutil.which("kubectl") is not None:
+            wanted = {"resources": [os.path.relpath(overlay, tmp_path.resolve())], "patches": patches}
+            (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
+            assert by_name(kubectl_renders(tmp_path)) == by_name(after)
 
 
 def test_the_ingress_controller_is_let_in_by_its_nodes_as_well() -> None:
@@ -174,3 +182,14 @@ def test_runbooks_can_be_links(tmp_path: Path) -> None:
 def test_calls_of_runbooks_carry_a_key(path: Path) -> None:
     for call in re.findall(r"`(curl .*?)`", path.read_text()):
         assert "/readyz" in call or '-H "Authorization: Bearer $RAYSIGHT_KEY"' in call
+
+
+@pytest.mark.parametrize("script", ["k8s-local", "build-images"])
+def test_scripts_name_what_is_there(script: str) -> None:
+    for path in re.findall(r"\bk8s/[\w./-]+", (ROOT / "scripts" / script).read_text()):
+        assert (ROOT / path).exists(), path
+
+
+def test_a_second_local_start_brings_the_image_that_was_built() -> None:
+    script = (ROOT / "scripts/k8s-local").read_text()
+    assert script.index("kind load") < script.index("delete rayservice") < script.index("apply -k k8s/overlays/local")
