@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,7 +25,7 @@ from ray.serve.grpc_util import RayServegRPCContext
 
 from deployments.detector.port import DetectReply, DetectRequest
 from deployments.detector.scheduler import WAITING_DIRECT
-from deployments.errors import DetectorUnavailable, ModelNotFound, StoreAway, StreamNotFound, SupervisorUnavailable
+from deployments.errors import DetectorUnavailable, ModelNotFound, StreamNotFound, SupervisorUnavailable
 from deployments.models.folders import package_folder
 from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL, DEPLOYMENT, application_of
@@ -50,12 +48,9 @@ from serve_app.api.ports import DetectResult, NodeLoad
 from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.auth.audit import AuditLog
 from serve_app.auth.config import close_doors
-from serve_app.auth.doors import Doors
 from serve_app.auth.listening import require_closed_or_local
 from serve_app.config import AppArgs
 from serve_app.loads import node_loads
-
-logger = logging.getLogger(__name__)
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
@@ -124,8 +119,6 @@ def build_api(args: AppArgs) -> FastAPI:
     refuse_open_doors(args)
     store = open_store(args.store_url, os.environ)
     doors = close_doors(args, store, args.num_replicas)
-    if doors is not None:
-        _show_first_key(doors)
     policy = args.policy()
     policy.output_root.mkdir(parents=True, exist_ok=True)
     streams = ClusterStreams(args, policy)
@@ -145,16 +138,6 @@ def refuse_open_doors(args: AppArgs) -> None:
     # The only place that has what Serve listens on: its public status has ports of proxies, not their host.
     client = _get_global_client()
     require_closed_or_local(args.auth, client.http_config.host if client is not None else None, args.grpc_from)
-
-
-def _show_first_key(doors: Doors) -> None:
-    try:
-        made = doors.keys.bootstrap()
-    except StoreAway as error:
-        logger.warning("whether there is an admin's key is not known: %s", error)
-        return
-    if made is not None:
-        print(f"the first admin key, shown this once: {made.key}", file=sys.stderr, flush=True)
 
 
 class ClusterStreams:

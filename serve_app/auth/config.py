@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from deployments.errors import StoreAway
 from deployments.store.protocol import Store
 from engines.errors import EngineError
 from serve_app.auth.audit import AUDIT_LIMIT
@@ -17,6 +20,8 @@ from serve_app.auth.doors import Doors
 from serve_app.auth.keyring import Keyring
 from serve_app.auth.session import SessionSigner
 from serve_app.auth.web_tokens import JwtConfig, WebTokens
+
+logger = logging.getLogger(__name__)
 
 SECRET_VARIABLE = "RAYSIGHT_SESSION_SECRET"
 _LEAST_SECRET = 32
@@ -31,6 +36,10 @@ class AuthArgs(BaseModel):
         default="off",
         description="Who is asked: nobody, which takes a server on the loopback; everybody for a key of the store; "
         "everybody for a key or a JWT.",
+    )
+    first_key: bool = Field(
+        default=True,
+        description="Whether an admin's key is made at the start and shown in the log where there is none.",
     )
     jwt: JwtConfig | None = Field(default=None, description="Whose JWTs are taken, with `auth: jwt`.")
     session_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="Longest session of a browser.")
@@ -71,9 +80,22 @@ def close_doors(args: AuthArgs, store: Store, replicas: int) -> Doors | None:
     """The doors as ``args`` want them; None for open ones. Raises EngineError where they can't be."""
     if args.auth == "off":
         return None
-    return Doors(
+    doors = Doors(
         keys=Keyring(store, time.monotonic, time.time),
         tokens=None if args.jwt is None else WebTokens(args.jwt, time.monotonic),
         signer=SessionSigner(session_secret(os.environ, replicas)),
         session_s=args.session_hours * 3600,
     )
+    if args.first_key:
+        _show_first_key(doors)
+    return doors
+
+
+def _show_first_key(doors: Doors) -> None:
+    try:
+        made = doors.keys.bootstrap()
+    except StoreAway as error:
+        logger.warning("whether there is an admin's key is not known: %s", error)
+        return
+    if made is not None:
+        print(f"the first admin key, shown this once: {made.key}", file=sys.stderr, flush=True)

@@ -36,8 +36,8 @@ class Pod:
 
 @cache
 def manifests(overlay: str) -> tuple[Manifest, ...]:
-    """What an overlay applies, and the job that builds engines."""
-    return (*render(K8S / "overlays" / overlay), *render(K8S / "engine-build"))
+    """What an overlay applies, the job that builds engines, and the pod through which models come."""
+    return (*render(K8S / "overlays" / overlay), *render(K8S / "engine-build"), *render(K8S / "models"))
 
 
 def of_kind(overlay: str, kind: str) -> dict[str, Manifest]:
@@ -78,6 +78,8 @@ def pods(overlay: str) -> dict[str, Pod]:
         for manifest in manifests(overlay)
         if manifest["kind"] in ("Deployment", "StatefulSet", "Job")
     }
+    for name, manifest in of_kind(overlay, "Pod").items():
+        found[name] = Pod(name, manifest["metadata"]["labels"], manifest["spec"])
     head = ray_cluster(overlay)["headGroupSpec"]["template"]
     found["head"] = _ray_pod("head", "head", "headgroup", head)
     for name, group in groups(overlay).items():

@@ -1,7 +1,7 @@
 """Enough of kustomize to render `k8s/` where there is no kubectl; `test_rendering.py` compares the two where there is.
 
-It knows resources, namespace, images, configMapGenerator of files, and patches that are lists of JSON 6902 operations.
-Anything else is an error.
+It knows resources, components of images, namespace, images, configMapGenerator of files, and patches that are lists of
+JSON 6902 operations, in a file or in place. Anything else is an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ OVERLAYS = ("local", "production", "multi-gpu")
 
 Manifest = dict[str, Any]
 
-_KNOWN = {"apiVersion", "kind", "namespace", "resources", "images", "configMapGenerator", "patches"}
+_KNOWN = {"apiVersion", "kind", "namespace", "resources", "components", "images", "configMapGenerator", "patches"}
+_OF_COMPONENTS = {"apiVersion", "kind", "images"}
 _CLUSTER_SCOPED = {"Namespace"}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -40,23 +41,35 @@ def render(folder: Path) -> list[Manifest]:
 
 @cache
 def _rendered(folder: Path) -> list[Manifest]:
-    (wanted,) = documents((folder / "kustomization.yaml").read_text())
-    if unknown := set(wanted) - _KNOWN:
-        raise ValueError(f"{folder}: {unknown} can't be rendered here")
+    wanted = _kustomization(folder, _KNOWN)
     found: list[Manifest] = []
     for name in wanted.get("resources", ()):
         path = folder / name
         found += render(path) if path.is_dir() else documents(path.read_text())
+    images = [image for name in wanted.get("components", ()) for image in _component_images(folder / name)]
     for generator in wanted.get("configMapGenerator", ()):
         found.append(_config_map(folder, generator, found))
     for manifest in found:
         if "namespace" in wanted and manifest["kind"] not in _CLUSTER_SCOPED:
             manifest["metadata"]["namespace"] = wanted["namespace"]
-        for image in wanted.get("images", ()):
+        for image in (*images, *wanted.get("images", ())):
             _rename(manifest, image)
     for patch in wanted.get("patches", ()):
-        _patch_all(found, patch, folder)
+        patch_all(found, patch, folder)
     return found
+
+
+def _kustomization(folder: Path, known: set[str]) -> Manifest:
+    wanted: Manifest
+    (wanted,) = documents((folder / "kustomization.yaml").read_text())
+    if unknown := set(wanted) - known:
+        raise ValueError(f"{folder}: {unknown} can't be rendered here")
+    return wanted
+
+
+def _component_images(folder: Path) -> list[Manifest]:
+    images: list[Manifest] = _kustomization(folder, _OF_COMPONENTS)["images"]
+    return images
 
 
 def _config_map(folder: Path, generator: Manifest, users: list[Manifest]) -> Manifest:
@@ -108,24 +121,26 @@ def walk(node: Any) -> Iterator[Manifest]:
             yield from walk(value)
 
 
-def _patch_all(found: list[Manifest], patch: Manifest, folder: Path) -> None:
-    (operations,) = documents((folder / patch["path"]).read_text())
+def patch_all(found: list[Manifest], patch: Manifest, folder: Path) -> None:
+    """Apply a patch to its targets, in place. Raises ValueError without one, LookupError where it doesn't fit."""
+    (operations,) = documents(patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text())
     target = patch["target"]
     if not isinstance(operations, list) or set(target) - {"kind", "name"}:
-        raise ValueError(f"{folder}: patch {patch['path']} can't be rendered here")
+        raise ValueError(f"{folder}: patch {patch} can't be rendered here")
     chosen = [
         manifest
         for manifest in found
-        if manifest["kind"] == target["kind"] and target.get("name") in (None, manifest["metadata"]["name"])
+        if manifest["kind"] == target["kind"] and re.fullmatch(target.get("name", ".*"), manifest["metadata"]["name"])
     ]
     if not chosen:
-        raise ValueError(f"{folder}: patch {patch['path']} has no target")
+        raise ValueError(f"{folder}: patch {patch} has no target")
     for manifest in chosen:
         for operation in operations:
-            _apply(manifest, copy.deepcopy(operation))
+            apply_operation(manifest, copy.deepcopy(operation))
 
 
-def _apply(manifest: Manifest, operation: Manifest) -> None:
+def apply_operation(manifest: Manifest, operation: Manifest) -> None:
+    """Apply a JSON 6902 operation, in place. Raises LookupError where it doesn't fit, ValueError as `render`."""
     *parents, last = [
         part.replace("~1", "/").replace("~0", "~") for part in operation["path"].removeprefix("/").split("/")
     ]
@@ -143,5 +158,8 @@ def _apply(manifest: Manifest, operation: Manifest) -> None:
             place[key] = operation["value"]
         case "remove":
             del place[key]
+        case "test":
+            if place[key] != operation["value"]:
+                raise LookupError(f"{operation['path']} is {place[key]!r}")
         case other:
             raise ValueError(f"operation {other} can't be rendered here")

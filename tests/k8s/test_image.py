@@ -92,6 +92,22 @@ def test_what_the_lock_lacks_is_said() -> None:
     assert (tried.returncode, tried.stderr) == (1, "requirements.lock lacks no-such-package\n")
 
 
+def test_what_an_engine_fails_by_is_left_beside_the_package(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    refusing = tmp_path / "bin/raysight"
+    refusing.write_text('#!/bin/sh\necho "no engine: $*" >&2\nexit 3\n')
+    refusing.chmod(0o755)
+    model, package = tmp_path / "net.onnx", tmp_path / "models/net"
+    model.write_bytes(b"a network")
+    environment = {"PATH": f"{refusing.parent}:{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    command = [ROOT / "scripts/provide-engine", model, package, "--family", "yolov9"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    told = f"no engine: engine build {model} --precision fp16 --output {package}.new --family yolov9\n"
+    assert done.stdout == (tmp_path / "models/net.log").read_text() == told
+    assert not package.exists()
+
+
 @pytest.mark.long
 def test_an_engine_is_built_and_verified_once(tmp_path: Path) -> None:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -106,7 +122,7 @@ def test_an_engine_is_built_and_verified_once(tmp_path: Path) -> None:
     run()
     assert (package / "manifest.json").is_file()
     made = (package / "model.onnx").stat().st_mtime_ns
-    assert run() == f"{package} is verified for this CPU\n"
+    assert run() == f"{package} is verified for this CPU\n" == (package.parent / "nano.log").read_text()
     next(package.parent.glob("nano.verified-*")).unlink()  # another GPU, as it were
     assert "leaks" in run()
     assert (package / "model.onnx").stat().st_mtime_ns == made

@@ -94,12 +94,13 @@ def test_players_reach_the_media_server(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("name", ["raysight-store", "raysight-gcs", "raysight-media", "engine-build"])
+@pytest.mark.parametrize("name", ["raysight-store", "raysight-gcs", "raysight-media", "engine-build", "models"])
 def test_the_rest_calls_nobody(overlay: str, name: str) -> None:
     pod = pods(overlay)[name]
     assert not may_leave(overlay, pod, OUTSIDE, 443)
     assert not may_leave(overlay, pod, Peer({}, None, "169.254.169.254"), 80)
     assert may_leave(overlay, pod, Peer({}, "kube-system"), 53, "UDP")
+    assert may_leave(overlay, pod, Peer({}, None, "169.254.20.10"), 53, "UDP"), "NodeLocal DNSCache"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -119,6 +120,20 @@ def test_every_port_that_is_opened_is_listened_on(overlay: str) -> None:
         opened.setdefault(name, set()).add(port)
     assert opened == listened
     assert "port 6379" in (K8S / "base/redis.conf").read_text()
+
+
+@pytest.mark.parametrize("overlay", ["production", "multi-gpu"])
+def test_all_metrics_that_prometheus_may_reach_are_scraped(overlay: str) -> None:
+    """8080 is called `metrics` by KubeRay; the autoscaler's and the dashboard's own ports are for who wants them."""
+    for pod in pods(overlay).values():
+        ports = [port["name"] for container in pod.containers for port in container.get("ports", ())]
+        if "metrics" in ports or "ray.io/is-ray-node" in pod.labels:
+            (monitor,) = (
+                found
+                for found in of_kind(overlay, "PodMonitor").values()
+                if selects(found["spec"]["selector"], pod.labels)
+            )
+            assert [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -175,7 +190,7 @@ def test_the_media_server_asks_the_api_about_everybody() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_budgets_and_policies_are_about_pods_that_may_be(overlay: str) -> None:
-    labels = [pod.labels for pod in pods("production").values()]
+    labels = [pod.labels for pod in pods(overlay).values()]
     for budget in of_kind(overlay, "PodDisruptionBudget").values():
         assert any(selects(budget["spec"]["selector"], some) for some in labels)
     for policy in of_kind(overlay, "NetworkPolicy").values():

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from serve_app.fleet.file import read_fleet, read_secrets
 from tests.contracts.test_readme import blocks
-from tests.k8s.cluster import manifests
-from tests.k8s.kustomize import OVERLAYS, ROOT
+from tests.k8s.cluster import manifests, ray_cluster
+from tests.k8s.kustomize import K8S, OVERLAYS, ROOT, apply_operation, patch_all, render
+from tests.k8s.schemas import faults
 from tests.k8s.test_pods import secrets
+from tests.k8s.test_rendering import by_name, kubectl_renders
 
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SECTION = re.split(r"^## ", README.partition("\n## On Kubernetes\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
 
-_KINDS = {"svc": "Service", "job": "Job", "rayservice": "RayService"}
+_KINDS = {"svc": "Service", "job": "Job", "rayservice": "RayService", "pod": "Pod"}
 _BY_KUBERAY = {("Service", "raysight-head-svc")}
+_BY_HAND = {"raysight-tls"}
 
 
 def kubectl(text: str) -> Iterator[list[str]]:
@@ -56,7 +66,7 @@ def test_what_kubectl_is_asked_for_is_there(text: str) -> None:
         for pod in (word for word in words if re.fullmatch(r"raysight-\w+-0", word)):
             assert ("StatefulSet", pod.removesuffix("-0")) in known
         if "secret" in words:
-            assert {word for word in words if word.startswith("raysight-")} <= set(secrets())
+            assert {word for word in words if word.startswith("raysight-")} <= set(secrets()) | _BY_HAND
         if "-n" in words:
             assert words[words.index("-n") + 1] == "raysight"
     assert seen >= 2
@@ -72,3 +82,114 @@ def test_the_operator_goes_where_policies_expect_it() -> None:
     for text in (SECTION, script):
         assert "kuberay-system" in text
         assert "--version 1.7.0" in text
+
+
+def placeholders() -> dict[str, set[Path]]:
+    """Names of the manifests that are to be replaced, with the files that have them."""
+    found: dict[str, set[Path]] = {}
+    for path in K8S.rglob("*"):
+        if path.is_file():
+            for name in re.findall(r"[\w.-]+\.example\b", path.read_text()):
+                found.setdefault(name, set()).add(path)
+    return found
+
+
+def test_every_name_to_replace_is_listed() -> None:
+    (section,) = re.findall(r"^### Your names\n(.*?)^\*\*Images", OPERATIONS, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| `([\w.-]+)` \|[^|]*\|([^|]*)\|$", section, re.MULTILINE)
+    listed = {name: {ROOT / file for file in re.findall(r"\]\(\.\./(\S+)\)", where)} for name, where in rows}
+    assert listed == placeholders()
+    lines = [line for path in K8S.rglob("*") if path.is_file() for line in path.read_text().splitlines()]
+    assert sum(".example" in line for line in lines) == 8
+    for text in (SECTION, section):
+        assert "`grep -rnF .example k8s`" in text
+    assert "eight lines" in SECTION
+
+
+def test_images_have_their_names_from_one_place() -> None:
+    assert placeholders()["registry.example"] == {K8S / "images/kustomization.yaml"}
+    used = {
+        container["image"]
+        for folder in ("engine-build", "models", "overlays/production", "overlays/multi-gpu")
+        for container in re.findall(r'"image": "([^"]*raysight-[^"]*)"', json.dumps(render(K8S / folder)))
+        for container in [{"image": container}]
+    }
+    assert {image.partition(":")[0] for image in used} == {
+        "registry.example/raysight-cpu",
+        "registry.example/raysight-gpu",
+    }
+
+
+@pytest.mark.parametrize("block", blocks(OPERATIONS, "yaml"), ids=lambda block: block.splitlines()[0])
+def test_patches_fit_what_they_are_for(block: str, tmp_path: Path) -> None:
+    folder = ROOT / block.splitlines()[0].removeprefix("# ")
+    patches = yaml.safe_load(block)
+    for overlay in (folder, K8S / "overlays/multi-gpu"):
+        after = render(overlay)
+        for patch in patches:
+            patch_all(after, patch, folder)
+        assert after != render(overlay)
+        assert [fault for manifest in after for fault in faults(manifest)] == []
+        if shutil.which("kubectl") is not None:
+            wanted = {"resources": [os.path.relpath(overlay, tmp_path.resolve())], "patches": patches}
+            (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
+            assert by_name(kubectl_renders(tmp_path)) == by_name(after)
+
+
+def test_the_ingress_controller_is_let_in_by_its_nodes_as_well() -> None:
+    (block,) = (block for block in blocks(OPERATIONS, "yaml") if "ipBlock" in block)
+    found = render(K8S / "overlays/production/foundation")
+    for patch in yaml.safe_load(block):
+        patch_all(found, patch, ROOT)
+    for manifest in found:
+        for rule in manifest["spec"].get("ingress", ()) if manifest["kind"] == "NetworkPolicy" else ():
+            peers = json.dumps(rule.get("from", ()))
+            assert ("ingress-nginx" in peers) == ("10.0.0.0/24" in peers)
+
+
+def test_the_size_of_a_running_group_is_patched() -> None:
+    (operations,) = re.findall(
+        r"^kubectl patch raycluster \$\(kubectl get rayservice raysight -n raysight -o "
+        r"jsonpath='\{\.status\.activeServiceStatus\.rayClusterName\}'\) -n raysight --type=json -p '(\[.*\])'$",
+        OPERATIONS,
+        re.MULTILINE,
+    )
+    for overlay in ("production", "multi-gpu"):
+        cluster = {"spec": copy.deepcopy(ray_cluster(overlay))}
+        for operation in json.loads(operations):
+            apply_operation(cluster, operation)
+        group = cluster["spec"]["workerGroupSpecs"][0]
+        assert (group["groupName"], group["minReplicas"], group["maxReplicas"]) == ("gpu", 3, 12)
+    in_place = OPERATIONS.partition("\nTaken in place")[2].partition("\n\n")[0]
+    assert "eplicas`" not in in_place.replace("without new replicas", "")
+
+
+def test_runbooks_can_be_links(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^sed -i '(.*runbook_url.*)' (k8s/\S+)$", OPERATIONS, re.MULTILINE)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text((ROOT / command[1]).read_text())
+    subprocess.run(["sed", "-i", command[0], rules], check=True, timeout=10)
+    (manifest,) = yaml.safe_load_all(rules.read_text())
+    alerts = [rule for group in manifest["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert alerts
+    for alert in alerts:
+        base, _, path = alert["annotations"]["runbook_url"].partition("/main/")
+        assert base.startswith("https://")
+        assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/runbooks").glob("*.md")), ids=lambda path: path.stem)
+def test_calls_of_runbooks_carry_a_key(path: Path) -> None:
+    for call in re.findall(r"`(curl .*?)`", path.read_text()):
+        assert "/readyz" in call or '-H "Authorization: Bearer $RAYSIGHT_KEY"' in call
+
+
+@pytest.mark.parametrize("script", ["k8s-local", "build-images"])
+def test_scripts_name_what_is_there(script: str) -> None:
+    for path in re.findall(r"\bk8s/[\w./-]+", (ROOT / "scripts" / script).read_text()):
+        assert (ROOT / path).exists(), path
+
+
+def test_a_second_local_start_brings_the_image_that_was_built() -> None:
+    script = (ROOT / "scripts/k8s-local").read_text()
+    assert script.index("kind load") < script.index("delete rayservice") < script.index("apply -k k8s/overlays/local")

@@ -22,7 +22,7 @@ from serve_app.auth.config import SECRET_VARIABLE, session_secret
 from serve_app.config import AppArgs
 from serve_app.local import HEALTH_CHECKS
 from tests.k8s.cluster import Pod, application, groups, manifests, of_kind, pods, ray_cluster, serve_config
-from tests.k8s.kustomize import K8S, OVERLAYS, ROOT, documents, walk
+from tests.k8s.kustomize import K8S, OVERLAYS, ROOT, documents, render, walk
 
 FRAME_BYTES = 640 * 640 * 3
 """The largest input of the models that raysight is measured with."""
@@ -204,6 +204,10 @@ def test_the_stores_redis_loses_nothing_that_was_answered() -> None:
     lines = (K8S / "base/redis.conf").read_text().splitlines()
     settings = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
     assert settings.items() >= DURABLE.items()
+    assert settings["maxmemory"] == "512mb"
+    for name in ("raysight-store", "raysight-gcs"):
+        limit = pods("production")[name].spec["containers"][0]["resources"]["limits"]["memory"]
+        assert quantity(limit) == 2 * 512 * 2**20, "a rewrite may take as much again"
     args = pods("production")["raysight-store"].spec["containers"][0]["args"]
     assert args == ["redis-server", "/etc/redis/redis.conf"]
     for service in ("raysight-store", "raysight-gcs"):
@@ -218,7 +222,7 @@ def test_engines_are_built_where_they_run(overlay: str) -> None:
     assert built["command"] == first["command"]
     assert built["command"][0] == "provide-engine"
     assert built["command"][2] == application(overlay, "detector")["args"]["package"]
-    assert built["image"].rpartition("/")[2] == first["image"].rpartition("/")[2]
+    assert built["image"] == first["image"]
     assert first["image"] == group.spec["containers"][0]["image"]
     assert {key: job.spec[key] for key in ("nodeSelector", "tolerations")} == {
         key: group.spec[key] for key in ("nodeSelector", "tolerations")
@@ -256,6 +260,10 @@ def test_there_is_room_for_what_runs(overlay: str) -> None:
         )
         objects = int(group["rayStartParams"]["object-store-memory"])
         assert objects <= 0.9 * shm, "Ray would put its objects on the disk"
+        if overlay != "local":  # where Ray's CPUs are taken another pod comes: this one has memory for as many
+            beside = replicas * detector.num_cpus + api.num_replicas * 0.1 + PROXY_CPUS
+            streams = int((quantity(limits["cpu"]) - beside) / api.streams.stream_num_cpus)
+            assert streams >= 2 * replicas * STREAMS_A_REPLICA
         slots = streams * WINDOW * FRAME_BYTES
         assert shm + slots + streams * api.streams.stream_memory_mb * 2**20 <= quantity(limits["memory"])
         assert set(group.get("resources", ())) <= {NVDEC, NVENC}
@@ -269,6 +277,34 @@ def test_serve_asks_for_no_more_gpus_than_there_may_be(overlay: str) -> None:
     assert detector.num_replicas * detector.num_gpus <= group["minReplicas"] * each
     assert detector.most_replicas * detector.num_gpus == group["maxReplicas"] * each
     assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_claims_can_have_a_class_and_are_the_same_before_and_after() -> None:
+    first = {
+        manifest["metadata"]["name"]: manifest
+        for manifest in render(K8S / "overlays/production/foundation")
+        if manifest["kind"] == "PersistentVolumeClaim"
+    }
+    assert {claim["spec"]["storageClassName"] for claim in first.values()} == {"shared.example"}
+    for overlay in ("production", "multi-gpu"):
+        assert of_kind(overlay, "PersistentVolumeClaim") == first
+    for claim in of_kind("local", "PersistentVolumeClaim").values():
+        assert "storageClassName" not in claim["spec"], "kind's default class is the only one there"
+
+
+@pytest.mark.parametrize("name", ["engine-build", "models"])
+def test_what_comes_before_ray_needs_the_foundation_alone(name: str) -> None:
+    there = {(m["kind"], m["metadata"]["name"]) for m in render(K8S / "overlays/production/foundation")}
+    pod = pods("production")[name]
+    assert ("Namespace", "raysight") in there
+    assert ("ServiceAccount", pod.spec["serviceAccountName"]) in there
+    assert not [node for node in walk(pod.spec) if {"secretKeyRef", "secret", "configMap"} & set(node)]
+    (claim,) = (volume["persistentVolumeClaim"] for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume)
+    assert ("PersistentVolumeClaim", claim["claimName"]) in there
+    (container,) = pod.containers
+    assert {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}["/models"] is False
+    users = {key: pod.spec["securityContext"][key] for key in ("runAsUser", "runAsGroup", "fsGroup")}
+    assert users == {"runAsUser": 1000, "runAsGroup": 100, "fsGroup": 100}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from serve_app.auth.listening import require_closed_or_local
 from serve_app.config import AppArgs
 from tests.contracts.test_config import config, unknown_keys
 from tests.k8s.cluster import application, of_kind, serve_config
-from tests.k8s.kustomize import OVERLAYS
+from tests.k8s.kustomize import OVERLAYS, ROOT
 
 GONE = object()
 
@@ -24,6 +26,8 @@ EVERYWHERE = {
     "proxy_location": "EveryNode",
     "http_options.host": "0.0.0.0",
     "applications.raysight.args.auth": "keys",
+    # Who installs makes it in the store; one that the API made would stay valid beside it.
+    "applications.raysight.args.first_key": False,
     "applications.raysight.args.store": "redis://raysight-store:6379?prefix=raysight",
     "applications.raysight.args.output_root": "/recordings",
 }
@@ -36,7 +40,8 @@ ON_GPUS = {
     "applications.raysight.args.models_root": "/models",
     "applications.raysight.args.allowed_hosts": ["localhost", "127.0.0.1", "raysight-api", "cameras.example"],
     "applications.raysight.args.num_replicas": 2,
-    "applications.raysight.args.streams.admission": "pending",
+    # Ray asks for a pod when what streams set aside is gone; with `admission: pending` it never would.
+    "applications.raysight.args.streams.stream_num_cpus": 0.2,
 }
 CHANGED: dict[str, dict[str, Any]] = {
     "local": EVERYWHERE | {"applications.raysight.args.allowed_hosts": ["localhost", "127.0.0.1", "raysight-api"]},
@@ -78,6 +83,20 @@ def test_serve_and_raysight_take_it(overlay: str) -> None:
     args = AppArgs.model_validate(application(overlay, "raysight")["args"])
     require_closed_or_local(args.auth, given["http_options"]["host"], args.grpc_from)
     assert not is_local(args.store_url)
+    if overlay != "local":
+        assert args.streams.admission == "off"
+
+
+def test_a_stream_sets_aside_what_one_was_measured_to_take() -> None:
+    measured = [
+        step["cpu_cores_per_stream"]
+        for path in (ROOT / "benchmarks/results").glob("h100-fleet-*.json")
+        for step in json.loads(path.read_text())["steps"]
+    ]
+    assert len(measured) > 20
+    given = AppArgs.model_validate(application("production", "raysight")["args"]).streams.stream_num_cpus
+    assert min(measured) < given < max(measured)
+    assert given == pytest.approx(median(measured), rel=0.15)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

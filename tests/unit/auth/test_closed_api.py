@@ -12,6 +12,7 @@ import pytest
 
 from deployments.streams.spec import StreamView
 from serve_app.api import own
+from serve_app.auth.config import AuthArgs, close_doors
 from serve_app.auth.keyring import LIFE_S, Keyring
 from serve_app.auth.roles import Role
 from tests.support.closed_api import BASE, ClosedApi, CountingStore, problem
@@ -409,6 +410,20 @@ def test_the_first_key_is_made_once(closed: ClosedApi, store: CountingStore) -> 
     again = closed.keys.bootstrap()
     assert again is not None
     assert again.key != first.key
+
+
+def test_the_first_key_is_shown_once_and_not_where_somebody_else_makes_it(
+    store: CountingStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    close_doors(AuthArgs(auth="keys", first_key=False), store, replicas=1)
+    assert store.all("key") == {}
+    assert capsys.readouterr().err == ""
+    store.away = True
+    assert close_doors(AuthArgs(auth="keys"), store, replicas=1) is not None
+    store.away = False
+    for shown in (1, 0):
+        close_doors(AuthArgs(auth="keys"), store, replicas=1)
+        assert capsys.readouterr().err.count("the first admin key, shown this once: rsk_bootstrap_") == shown
 
 
 def test_a_damaged_record_opens_nothing(closed: ClosedApi, store: CountingStore) -> None:
