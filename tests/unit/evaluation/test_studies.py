@@ -151,7 +151,7 @@ def test_packages_are_held_to_another_on_pictures_and_on_a_video(
         (("--dataset", "set", "--max-ap-drop", "0"), "--max-ap-drop compares packages with the first; name at least"),
         (("../here/good", "--dataset", "set"), "model package good is given twice; name each once"),
         (("--against", "./good", "--images", "set/images"), "model package good is given twice; name each once"),
-        (("gone", "--dataset", "set"), "model package gone: can't read manifest.json (No such file or directory)"),
+        (("gone", "--dataset", "set"), "model package gone: there is no such folder"),
         (("other", "--dataset", "set"), "model package strange: 1 of 2 categories are no class of the package: second"),
         (("--dataset", "set", "--output", "set"), "output set exists; name a new folder with --output"),
         (("--dataset", "set", "--output", "set/images/1.png"), "output set/images/1.png exists"),
