@@ -22,6 +22,7 @@ class VideoItem(Protocol):
     decoded_at: float
     decode_s: float
     stretch: int
+    packets: tuple[Any, ...]
 
 
 class Source(Protocol):
@@ -56,9 +57,11 @@ class Publisher(Protocol):
         plain: Picture | None,
         annotated: Picture | None,
         on_sent: Callable[[float], None] | None = None,
-    ) -> None: ...
+    ) -> int: ...
 
-    def write_slate(self, pts: int, picture: Picture) -> None: ...
+    def write_slate(self, pts: int, picture: Picture) -> int: ...
+
+    def write_packets(self, packets: tuple[Any, ...]) -> None: ...
 
     def write_audio(self, item: Any) -> None: ...
 

@@ -26,6 +26,7 @@ from deployments.streams.spec import (
     StreamSpec,
     StreamState,
     StreamStatus,
+    VideoCounts,
 )
 from deployments.streams.urls import redact
 from deployments.tracing import FrameTracer
@@ -201,6 +202,7 @@ class StreamRunner:
         return status.model_copy(
             update={
                 "frames": pipeline.ledger.snapshot(),
+                "video": VideoCounts(drawn=pipeline.drawn, encoded=pipeline.encoded),
                 "detections": pipeline.ledger.detections,
                 "tracks": pipeline.follower.tracks,
                 "zones": pipeline.follower.zones,

@@ -12,8 +12,10 @@ from typing import Any
 
 from deployments.errors import RaysightError, StreamError, StreamErrorCode
 from deployments.streams.backoff import Backoff
+from deployments.streams.media.errors import place
 from deployments.streams.media.outlet import Way
 from deployments.streams.media.packets import EncodedPacket, PacketQueue
+from deployments.streams.media.passthrough import CARRIES
 from deployments.streams.media.sink import Sink, Target, target_of
 from deployments.streams.spec import LastError, OutputSpec, OutputStatus
 from deployments.streams.urls import join_credentials
@@ -145,7 +147,7 @@ class Output:
     def _connected(self, first: EncodedPacket) -> Sink:
         way = self._resolve(self.spec.url)
         try:
-            sink = Sink(self._target(way), first.template, self._audio)
+            sink = Sink(self._target(way, first.template), first.template, self._audio)
         finally:
             way.close()  # the sink's process has its own
         with self._lock:
@@ -154,9 +156,12 @@ class Output:
                 sink.kill()
         return sink
 
-    def _target(self, way: Way) -> Target:
+    def _target(self, way: Way, video: Any) -> Target:
         url = join_credentials(way.url, self.spec.credentials)
         target = replace(target_of(url), proxy=way.proxy, folder=way.folder)
+        if self.spec.codec == "copy" and (codec := video.codec_context.name) not in CARRIES[target.format]:
+            message = f"{place(self.spec.url)}: {target.format} can't carry {codec}: set the output's codec to h264."
+            raise StreamError(StreamErrorCode.CODEC_UNSUPPORTED, message)
         return replace(target, url=_unused(target.url)) if target.format == "mp4" else target
 
     def _next(self, sink: Sink) -> EncodedPacket | None:

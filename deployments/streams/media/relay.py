@@ -24,6 +24,7 @@ from av import error as averror
 
 from deployments.errors import StreamErrorCode
 from deployments.streams.media import errors
+from deployments.streams.media.sink import SHOWN_AFTER
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -38,7 +39,7 @@ _MESSAGES = {
     StreamErrorCode.TIMEOUT: "No answer in time: check that the host can be reached.",
     StreamErrorCode.TLS_FAILED: "No secure connection could be made: check the server's certificate.",
     StreamErrorCode.CODEC_UNSUPPORTED: "No output of this kind is possible here: choose another protocol.",
-    StreamErrorCode.INVALID_DATA: "The server or the container does not take this stream: check that it accepts H.264.",
+    StreamErrorCode.INVALID_DATA: "The server or the container does not take this: check that it accepts the codec.",
     StreamErrorCode.ENDED: "The receiver cut the connection.",
     StreamErrorCode.FORBIDDEN_ADDRESS: "The server redirects to where this output may not go: give the final address.",
 }
@@ -103,15 +104,17 @@ def _relay(packets: Any, output: Any, streams: dict[int, Any]) -> None:
             continue
         before, after = Fraction(packet.time_base), Fraction(stream.time_base)
         index = packet.stream_index
-        # There are no B-frames, so dts is pts, which is all that NUT keeps. A coarser time base, such as FLV's
-        # milliseconds, can make two timestamps one, which muxers refuse.
-        pts = max(round(packet.pts * before / after), last.get(index, -(1 << 62)) + 1)
-        duration = round((packet.duration or 0) * before / after)
-        last[index] = pts
-        packet.stream = stream
-        packet.time_base = stream.time_base
-        packet.pts, packet.dts, packet.duration = pts, pts, duration
-        output.mux_one(packet)
+        data = bytes(packet)
+        shown_after = Fraction(SHOWN_AFTER.unpack(data[-SHOWN_AFTER.size :])[0], 1_000_000_000)
+        # A coarser time base, such as FLV's milliseconds, can make two timestamps one, which muxers refuse.
+        dts = max(round(packet.pts * before / after), last.get(index, -(1 << 62)) + 1)
+        last[index] = dts
+        copy: Any = av.Packet(data[: -SHOWN_AFTER.size])
+        copy.stream, copy.time_base = stream, stream.time_base
+        copy.pts, copy.dts = dts + max(0, round(shown_after / after)), dts
+        copy.duration = round((packet.duration or 0) * before / after)
+        copy.is_keyframe = packet.is_keyframe
+        output.mux_one(copy)
 
 
 def _described(error: BaseException, url: str, phase: errors.Phase) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -47,6 +48,10 @@ _BY_SUFFIX: dict[str, tuple[str, dict[str, str]]] = {
         {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments+append_list+independent_segments"},
     ),
 }
+
+
+SHOWN_AFTER = struct.Struct(">q")
+"""The end of each packet on the way to a relay: pts less dts, in nanoseconds, as NUT has time bases of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +246,11 @@ class _Nut:
         if stream is None or packet.dts <= self._last.get(packet.audio, packet.dts - 1):
             return b""
         self._last[packet.audio] = packet.dts
-        copy: Any = av.Packet(packet.data)
+        # NUT keeps one time: that in which packets are sent. When a picture is shown stands behind its data.
+        after_ns = round((packet.pts - packet.dts) * packet.time_base * 1_000_000_000)
+        copy: Any = av.Packet(packet.data + SHOWN_AFTER.pack(after_ns))
         copy.stream, copy.time_base = stream, packet.time_base
-        copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+        copy.pts, copy.dts, copy.duration = packet.dts, packet.dts, packet.duration
         copy.is_keyframe = packet.key_frame
         self._container.mux_one(copy)
         return self._buffer.taken()
