@@ -131,6 +131,11 @@ class UrlPolicy(BaseModel):
         found = self._check_host(_split(url, field), field, resolver or resolve)
         return list(dict.fromkeys(map(str, found)))
 
+    def allows(self, address: str) -> bool:
+        """Whether something may be sent to an address; False also for what is none."""
+        found = _literal(address)
+        return found is not None and self._refusal(found) is None
+
     def _check_host(self, parts: SplitResult, field: str, resolver: Resolver) -> list[Address]:
         host = parts.hostname
         if not host:

@@ -27,6 +27,7 @@ _MEANINGS = {
     415: "The body's media type is not supported.",
     422: "A field can't be used; `errors` names it.",
     429: "More than the key allows; try again after `Retry-After` seconds.",
+    501: "What it takes is not installed.",
     502: "The source can't be opened now; trying again can help.",
     503: "What is asked for is not there now; try again after `Retry-After` seconds.",
 }

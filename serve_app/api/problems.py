@@ -32,6 +32,7 @@ from deployments.errors import (
     NoCapacity,
     Overloaded,
     PackageRefused,
+    PlaybackMissing,
     RaysightError,
     SpecConflict,
     StoreAway,
@@ -42,6 +43,7 @@ from deployments.errors import (
     StreamNotFound,
     SupervisorUnavailable,
     SwapInProgress,
+    TooManyViewers,
 )
 from deployments.streams.urls import redact
 from serve_app.auth.errors import Forbidden, KeyNotFound, QuotaExceeded, Unauthorized
@@ -111,6 +113,8 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     ForbiddenPackage: Kind(403, "forbidden_package", "The package is not allowed"),
     PackageRefused: Kind(422, "package_refused", "The package can't be used"),
     NoCapacity: Kind(409, "no_capacity", "No room for the stream"),
+    TooManyViewers: TOO_MANY_VIEWERS,
+    PlaybackMissing: Kind(501, "playback_missing", "WebRTC can't be played here"),
     Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
     StoreAway: Kind(503, "store_unavailable", "Nothing can be changed now"),

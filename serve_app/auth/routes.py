@@ -44,6 +44,8 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("GET", "/v1/streams/{id}/detections"): Role.VIEWER,
     ("GET", "/v1/streams/{id}/snapshot.jpg"): Role.VIEWER,
     ("GET", "/v1/streams/{id}/live.mjpeg"): Role.VIEWER,
+    ("POST", "/v1/streams/{id}/whep"): Role.VIEWER,
+    ("DELETE", "/v1/streams/{id}/whep/{session}"): Role.VIEWER,
     ("POST", "/v1/detect"): Role.OPERATOR,
     ("POST", "/v1/probe"): Role.OPERATOR,
     ("GET", "/v1/export"): Role.VIEWER,

@@ -26,6 +26,7 @@ from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus, StreamView
+from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.admission import Room
 from deployments.supervisor.demand import Costs
 from deployments.supervisor.entrance import Survey
@@ -69,6 +70,7 @@ class MemoryStreams:
         self.waiting = 0
         self.drained = False
         self.failure: Exception | None = None
+        self.playing: dict[str, bool] = {}
         self.room = Survey(Room({}, {}, ()), Costs({}, {}), {}, 0, "off")
 
     def _found(self, stream_id: str) -> MemoryStream:
@@ -194,6 +196,23 @@ class MemoryStreams:
         await self._until(stream_id, newer, timeout_s)
         stream = self._found(stream_id)
         return stream.picture if newer(stream) else None
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+        if self.failure is not None:
+            raise self.failure
+        if self._found(stream_id).view.status.state is StreamState.FAILED:
+            return None
+        answer = SdpAnswer(f"viewer-{len(self.playing)}", f"answer to {offer}")
+        self.playing[answer.session] = True
+        return answer
+
+    async def plays(self, stream_id: str, session: str) -> bool:
+        self._found(stream_id)
+        return self.playing[session]
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        self._found(stream_id)
+        self.playing[session] = False
 
     async def _until(self, stream_id: str, ready: Callable[[MemoryStream], bool], timeout_s: float) -> None:
         """Wait until the stream is ready or gone."""

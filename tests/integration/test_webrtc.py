@@ -1,0 +1,76 @@
+"""Playback by WebRTC in a real browser, over the API, on loopback and without Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deployments.streams.spec import StreamSpec, VideoCounts
+from deployments.streams.webrtc.settings import PlaybackSettings
+from tests.support.browser import Browser, browsing
+from tests.support.theatre import Theatre, theatre
+from tests.support.waiting import until
+
+PLAYER = (Path(__file__).parents[1] / "support" / "player.js").read_text()
+PATH = "/v1/streams/gate/whep"
+SPEC = StreamSpec.model_validate({"id": "gate", "source": {"url": "testsrc://?fps=25&size=320x240"}})
+
+
+def counts(streams: Theatre) -> VideoCounts:
+    return streams.runner.status().video
+
+
+def enter(browser: Browser, address: str) -> None:
+    browser.open(f"{address}/healthz")
+    browser.until(f"location.origin === '{address}'")
+    browser.run(PLAYER)
+
+
+def play(browser: Browser, name: str) -> None:
+    browser.run(f"play('{PATH}').then(found => {{ window.{name} = found; }})")
+
+
+def decoded(browser: Browser, name: str) -> dict[str, Any]:
+    return json.loads(browser.run(f"decoded({name}).then(JSON.stringify)"))
+
+
+def test_two_viewers_see_one_encoding_which_ends_with_the_last_of_them(tmp_path: Path) -> None:
+    settings = PlaybackSettings(viewers_per_stream=2)
+    with theatre(SPEC, tmp_path, settings) as (streams, address), browsing() as browser:
+        until(lambda: streams.runner.status().frames.published > 10)
+        assert counts(streams) == VideoCounts()
+        enter(browser, address)
+        play(browser, "one")
+        until(lambda: decoded(browser, "one")["frames"] > 10)
+        play(browser, "two")
+        until(lambda: decoded(browser, "two")["frames"] > 10)
+        assert browser.run("[two.video.videoWidth, two.video.videoHeight].join('x')") == "320x240"
+        before, published = counts(streams), streams.runner.status().frames.published
+        until(lambda: decoded(browser, "one")["frames"] > 40)
+        frames = streams.runner.status().frames.published - published
+        assert counts(streams).encoded - before.encoded <= frames + 2
+        third = browser.run(f"play('{PATH}').catch(error => error.message)")
+        assert json.loads(third)["code"] == "too_many_viewers"
+        gone = browser.run("fetch(one.location, {method: 'DELETE'}).then(answer => answer.status)")
+        assert gone == 204
+        assert streams.viewers.count == 1
+        browser.run("two.pc.close()")
+        until(lambda: streams.viewers.count == 0)
+        after = counts(streams)
+        seen = streams.runner.status().frames.published
+        until(lambda: streams.runner.status().frames.published > seen + 20)
+        assert counts(streams).encoded <= after.encoded + 1
+
+
+def test_an_offer_that_cannot_be_answered_is_refused_in_words(tmp_path: Path) -> None:
+    with theatre(SPEC, tmp_path, PlaybackSettings()) as (streams, address), httpx.Client(base_url=address) as client:
+        sdp = {"Content-Type": "application/sdp"}
+        for offer in ("", "v=0\r\n", "nonsense", "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n"):
+            answer = client.post(PATH, content=offer, headers=sdp)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
+        assert client.post(PATH, content="v=0", headers={"Content-Type": "text/plain"}).status_code == 415
+        assert client.patch(f"{PATH}/x", content="").status_code == 405
+        assert streams.viewers.count == 0
