@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 
+from benchmarks.glass import PLAYER
 from deployments.streams.spec import StreamSpec, VideoCounts
 from deployments.streams.webrtc.settings import PlaybackSettings
 from tests.support.browser import Browser, browsing
 from tests.support.theatre import Theatre, theatre
 from tests.support.waiting import until
 
-PLAYER = (Path(__file__).parents[1] / "support" / "player.js").read_text()
 PATH = "/v1/streams/gate/whep"
 SPEC = StreamSpec.model_validate({"id": "gate", "source": {"url": "testsrc://?fps=25&size=320x240"}})
 
