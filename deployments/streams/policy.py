@@ -28,7 +28,7 @@ Resolver = Callable[[str], list[str]]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt")
 SOURCE_SCHEMES = (*NETWORK_SCHEMES, "http", "https", "file", "v4l2", "testsrc")
-OUTPUT_SCHEMES = (*NETWORK_SCHEMES, "file")
+OUTPUT_SCHEMES = (*NETWORK_SCHEMES, "whip+http", "whip+https", "file")
 OUTPUT_SUFFIXES = (".mp4", ".m3u8")
 SINK_SCHEMES = ("http", "https", "mqtt", "mqtts", "redis", "rediss", "file")
 SINK_SUFFIX = ".jsonl"

@@ -27,7 +27,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("serve_app/load_test/**",),
     "google": ("serve_app/api/v2/**",),
     "jwt": ("serve_app/auth/web_tokens.py",),
-    "av": ("deployments/streams/media/**", "deployments/streams/webrtc/peer.py"),
+    "av": ("deployments/streams/media/**", "deployments/streams/webrtc/**"),
     "aiortc": ("deployments/streams/webrtc/peer.py",),
     "zmq": ("deployments/link/**",),
     "trackers": ("deployments/streams/tracking/tracker.py",),

@@ -62,6 +62,7 @@ class Output:
         self._resolve = resolve
         self._on_error = on_error
         self._backoff = backoff or Backoff()
+        self._want_key_frame = want_key_frame
         self._queue = PacketQueue(want_key_frame)
         self._lock = threading.Lock()
         self._status = OutputStatus(url=spec.url, state="connecting")
@@ -158,7 +159,7 @@ class Output:
 
     def _target(self, way: Way, video: Any) -> Target:
         url = join_credentials(way.url, self.spec.credentials)
-        target = replace(target_of(url), proxy=way.proxy, folder=way.folder)
+        target = replace(target_of(url), proxy=way.proxy, folder=way.folder, private=way.private)
         if self.spec.codec == "copy" and (codec := video.codec_context.name) not in CARRIES[target.format]:
             message = f"{place(self.spec.url)}: {target.format} can't carry {codec}: set the output's codec to h264."
             raise StreamError(StreamErrorCode.CODEC_UNSUPPORTED, message)
@@ -174,6 +175,9 @@ class Output:
         """Bring the status up to date."""
         if sink.is_open:
             self._backoff.healthy(time.monotonic())
+        if sink.wants_key_frame:
+            sink.wants_key_frame = False
+            self._want_key_frame()
         with self._lock:
             self._unconfirmed += sent
             if not sink.is_open:

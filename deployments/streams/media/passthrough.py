@@ -16,6 +16,7 @@ from deployments.streams.media.reader import kept
 _MOST = frozenset({"h264", "hevc", "av1", "vp9"})
 CARRIES = {
     "rtsp": _MOST | {"vp8", "mjpeg", "mpeg4", "mpeg2video", "mpeg1video"},
+    "whip": frozenset({"h264"}),
     "flv": _MOST,
     "mpegts": frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"}),
     "hls": frozenset({"h264", "hevc"}),

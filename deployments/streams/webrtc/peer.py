@@ -1,10 +1,10 @@
-"""One viewer's connection, over aiortc; imported once there is a viewer. Everything here runs on one event loop."""
+"""Connections over aiortc; imported once there is one. Everything here runs on one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import av
 from aiortc import (
@@ -13,6 +13,7 @@ from aiortc import (
     RTCIceServer,
     RTCPeerConnection,
     RTCRtpSender,
+    RTCRtpTransceiver,
     RTCSessionDescription,
 )
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
@@ -23,8 +24,39 @@ from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.webrtc.mailbox import Mailbox
 from deployments.streams.webrtc.settings import IceServer
 
-_UNUSABLE = (ValueError, LookupError, AttributeError, InvalidAccessError, InvalidStateError, OperationError)
-"""What aiortc raises for offers that it can't read or answer."""
+UNUSABLE = (ValueError, LookupError, AttributeError, InvalidAccessError, InvalidStateError, OperationError)
+"""What aiortc raises for descriptions that it can't read or answer."""
+
+
+class Packets(Protocol):
+    """Where a connection gets its packets."""
+
+    async def take(self) -> EncodedPacket: ...
+
+
+def sending(
+    packets: Packets, servers: Sequence[IceServer], want_key_frame: Callable[[], None]
+) -> tuple[RTCPeerConnection, RTCRtpTransceiver]:
+    """A connection that sends H.264 as it comes, and no more; the receiver's wishes for a key frame are passed on."""
+    ice = [RTCIceServer(server.url, server.username, server.credential) for server in servers]
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=ice))  # without any given, it would take Google's
+    transceiver = connection.addTransceiver(_Video(packets), "sendonly")
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType == "video/H264"])
+    # What a lost picture calls in aiortc, for an encoder of its own that is not there.
+    transceiver.sender._send_keyframe = want_key_frame  # type: ignore[method-assign]
+    return connection, transceiver
+
+
+async def offer(connection: RTCPeerConnection) -> str:
+    """The SDP of an offer, with all candidates."""
+    await connection.setLocalDescription(await connection.createOffer())
+    return str(connection.localDescription.sdp)
+
+
+async def accept(connection: RTCPeerConnection, answer: str) -> None:
+    """Connect as the other side answered. Raises one of `UNUSABLE`."""
+    await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
 
 class Peer:
@@ -43,24 +75,17 @@ class Peer:
         self._leave: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._mailbox = Mailbox(audience.want_key_frame)
-        ice = [RTCIceServer(server.url, server.username, server.credential) for server in servers]
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=ice))
+        self._connection, self._transceiver = sending(self._mailbox, servers, audience.want_key_frame)
         self._connection.on("connectionstatechange", self._changed)
 
     async def answer(self, offer: str) -> str:
         """The SDP of the answer. Raises InvalidSpec where the offer can't be answered."""
-        sender = self._connection.addTrack(_Video(self._mailbox))
-        # What a lost picture calls in aiortc, for an encoder of its own that is not there.
-        sender._send_keyframe = self._audience.want_key_frame  # type: ignore[method-assign]
-        (transceiver,) = self._connection.getTransceivers()
-        codecs = RTCRtpSender.getCapabilities("video").codecs
-        transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType == "video/H264"])
         try:
             await self._connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            if transceiver.mid is None or "H264/90000" not in offer:
+            if self._transceiver.mid is None or "H264/90000" not in offer:
                 raise ValueError
             await self._connection.setLocalDescription(await self._connection.createAnswer())
-        except _UNUSABLE:
+        except UNUSABLE:
             raise InvalidSpec("body", "Send an SDP offer to receive H.264 video.") from None
         return str(self._connection.localDescription.sdp)
 
@@ -89,13 +114,13 @@ class _Video(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, packets: Packets) -> None:
         super().__init__()
-        self._mailbox = mailbox
+        self._packets = packets
 
     async def recv(self) -> Any:
         """The next packet."""
-        encoded = await self._mailbox.take()
+        encoded = await self._packets.take()
         packet: Any = av.Packet(encoded.data)
         packet.pts, packet.dts, packet.time_base = encoded.pts, encoded.dts, encoded.time_base
         return packet
