@@ -36,6 +36,8 @@ from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.live import JpegPicture
 from deployments.streams.policy import UrlPolicy
+from deployments.streams.recording.shelf import ClipPart
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import StreamSpec, StreamView
 from deployments.streams.webrtc.settings import PlaybackSettings, SdpAnswer
 from deployments.supervisor.asking import ask_ray
@@ -219,6 +221,14 @@ class ClusterStreams:
     ) -> JpegPicture | None:
         picture: JpegPicture | None = await self._ask_stream(stream_id, "picture", annotated, newer_than, timeout_s)
         return picture
+
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        clips: tuple[Clip, ...] | None = await self._ask_stream(stream_id, "clips")
+        return clips
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        part: ClipPart | None = await self._ask_stream(stream_id, "clip_part", name, kind, offset)
+        return part
 
     async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
         answer: SdpAnswer | None = await self._ask_stream(stream_id, "play", offer, self._playback)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -29,6 +30,10 @@ from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.audience import Audience
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
+from deployments.streams.recording.recorder import Recorder
+from deployments.streams.recording.shelf import ClipPart, Shelf
+from deployments.streams.recording.spec import Clip
+from deployments.streams.recording.thumbnail import thumbnail
 from deployments.streams.runner import StreamRunner
 from deployments.streams.sinks.fanout import Sinks
 from deployments.streams.sinks.spec import SinkSpec
@@ -117,13 +122,13 @@ class StreamActor:
         self._model = spec.detect.model
         self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to, self._model))
         self._tracer = open_tracer(spec.id, node, trace_one_in, os.environ)
-        audience = Audience()
+        audience, raw = Audience(), Audience()
         self._viewers = Viewers(audience, policy.allows)
         self._runner = StreamRunner(
             spec,
             generation,
             self._detector,
-            MediaOpener(policy, grant, device, audience),
+            MediaOpener(policy, grant, device, audience, raw),
             epoch=epoch,
             first_sequence=first_sequence,
             node=node,
@@ -132,9 +137,11 @@ class StreamActor:
             held=tenancy.held,
             carried=carried,
             sinks=Sinks(spec, sinks_of_all, policy),
+            recording=lambda pipeline: Recorder(spec, policy, raw, partial(thumbnail, pipeline)),
         )
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()
+        self._shelf = Shelf(policy, spec.id)
         self._cpu = CpuMeter()
         self._stopping = threading.Event()
         self._reporter = threading.Thread(target=self._report_metrics, name="metrics", daemon=True)
@@ -204,6 +211,16 @@ class StreamActor:
         if found is None:
             return None
         return self._renderer.render(*found, pipeline.annotator if annotated else None, pipeline.marks)
+
+    @ray.method(concurrency_group="viewers")
+    def clips(self) -> tuple[Clip, ...]:
+        """The clips there are on this node, the newest first."""
+        return self._shelf.clips()
+
+    @ray.method(concurrency_group="viewers")
+    def clip_part(self, name: str, kind: str, offset: int) -> ClipPart | None:
+        """Some bytes of a clip or its thumbnail; None where there is no such."""
+        return self._shelf.part(name, kind, offset)
 
     @ray.method(concurrency_group="viewers")
     def play(self, offer: str, settings: PlaybackSettings) -> SdpAnswer:

@@ -43,11 +43,11 @@ class EventLog:
         self._forgotten = first_sequence - 1
         self._newest = first_sequence - 1
         self._closed = False
-        self._listener: Callable[[int, bytes, tuple[bytes, ...]], None] | None = None
+        self._listeners: list[Callable[[int, bytes, tuple[bytes, ...]], None]] = []
 
     def subscribe(self, listener: Callable[[int, bytes, tuple[bytes, ...]], None]) -> None:
         """Call ``listener`` with each event from now on, on the detection's thread: it must not wait."""
-        self._listener = listener
+        self._listeners.append(listener)
 
     def append(self, sequence: int, event: bytes, in_zones: tuple[bytes, ...] = ()) -> None:
         """Add the next event, and what happened in zones on that frame; sequences rise."""
@@ -60,8 +60,8 @@ class EventLog:
             self._events.append((sequence, event))
             self._newest = sequence
             self._changed.notify_all()
-        if self._listener is not None:
-            self._listener(sequence, event, in_zones)
+        for listener in self._listeners:
+            listener(sequence, event, in_zones)
 
     def wait(self, after: int | None, timeout_s: float) -> EventBatch:
         """Events with a sequence above ``after`` (None: above the newest there is now), waiting for the first."""

@@ -18,6 +18,7 @@ from pydantic import (
 from deployments.errors import StreamErrorCode
 from deployments.names import DEFAULT_MODEL, MODEL_PATTERN
 from deployments.streams.addressed import Addressed, Strict
+from deployments.streams.recording.spec import RecordingStatus, RecordSpec
 from deployments.streams.sinks.spec import MAX_SINKS, SinkSpec, SinkStatus
 from deployments.streams.tracking.spec import MAX_ZONES, TrackSpec, ZoneSpec, ZoneStatus
 
@@ -116,6 +117,7 @@ class StreamSpec(Strict):
         default=(), max_length=MAX_ZONES, description="Where to count objects; needs `track`."
     )
     sinks: tuple[SinkSpec, ...] = Field(default=(), max_length=MAX_SINKS, description="Where events are sent.")
+    record: RecordSpec | None = Field(default=None, description="Clips around events; null: none.")
     paused: bool = False
     priority: int = Field(
         default=0, ge=-100, le=100, description="Where the detector can't serve all, higher ones are served first."
@@ -145,6 +147,17 @@ class StreamSpec(Strict):
         if len({zone.name for zone in zones}) < len(zones):
             raise ValueError("each zone needs a name of its own")
         return zones
+
+    @field_validator("record")
+    @classmethod
+    def _recordable(cls, record: RecordSpec | None, info: ValidationInfo) -> RecordSpec | None:
+        source = info.data.get("source")
+        if record is not None and source is not None and not source.decoded:
+            raise ValueError("the test pattern is drawn, there are no packets to record")
+        known = {zone.name for zone in info.data.get("zones", ())}
+        if record is not None and "zones" in info.data and (unknown := set(record.zones or ()) - known):
+            raise ValueError(f"there is no zone {min(unknown)!r}: name one of `zones`")
+        return record
 
     @field_validator("sinks")
     @classmethod
@@ -277,6 +290,7 @@ class StreamStatus(Strict):
     )
     outputs: tuple[OutputStatus, ...] = ()
     sinks: tuple[SinkStatus, ...] = Field(default=(), description="Those of the stream, then those of all streams.")
+    recording: RecordingStatus | None = None
     restarts: int = 0
     last_error: LastError | None = None
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from deployments.streams.webrtc.settings import PlaybackSettings
-from serve_app.api import access, detect, fleet, inference_v2, live, media_server, models, streams, system, whep
+from serve_app.api import access, clips, detect, fleet, inference_v2, live, media_server, models, streams, system, whep
 from serve_app.api.dependencies import Ports
 from serve_app.api.doors import Doorkeeper
 from serve_app.api.openapi import describe
@@ -95,7 +95,7 @@ def create_api(
     app.state.doors = doors
     app.state.playback = playback or PlaybackSettings()
     app.state.own = OwnPorts(app.state.ports, viewers, doors)
-    parts = (streams, fleet, live, whep, detect, inference_v2, models, access, media_server, system)
+    parts = (streams, fleet, live, whep, clips, detect, inference_v2, models, access, media_server, system)
     for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)
     add_handlers(app)

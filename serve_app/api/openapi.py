@@ -25,6 +25,7 @@ _MEANINGS = {
     412: "The stream changed meanwhile: read it again.",
     413: "The body is too large.",
     415: "The body's media type is not supported.",
+    416: "The range begins behind the end of the file.",
     422: "A field can't be used; `errors` names it.",
     429: "More than the key allows; try again after `Retry-After` seconds.",
     501: "What it takes is not installed.",

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from deployments.errors import RaysightError, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.shelf import ClipPart
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import StreamSpec, StreamView
 from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.entrance import Survey
@@ -227,6 +229,14 @@ class OwnStreams:
     ) -> JpegPicture | None:
         await self._require_seen(stream_id)
         return await self._streams.picture(stream_id, annotated, newer_than, timeout_s)
+
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        await self._require_seen(stream_id)
+        return await self._streams.clips(stream_id)
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        await self._require_seen(stream_id)
+        return await self._streams.clip_part(stream_id, name, kind, offset)
 
     async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
         await self._require_seen(stream_id)

@@ -18,6 +18,8 @@ from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.shelf import ClipPart
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
 from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.entrance import Survey
@@ -146,6 +148,17 @@ class Streams(Protocol):
         """The newest picture as soon as its sequence is above ``newer_than``; None after ``timeout_s``.
 
         Raises StreamNotFound once the stream is deleted.
+        """
+        ...
+
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        """Its clips, the newest first; None while it does not run. Raises StreamNotFound."""
+        ...
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        """Some bytes of a clip (``mp4``) or its thumbnail (``jpg``) from ``offset`` on; None where there is no such.
+
+        Raises StreamNotFound.
         """
         ...
 

@@ -25,6 +25,8 @@ from deployments.errors import (
 from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.shelf import ClipPart, Shelf
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus, StreamView
 from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.admission import Room
@@ -71,6 +73,7 @@ class MemoryStreams:
         self.drained = False
         self.failure: Exception | None = None
         self.playing: dict[str, bool] = {}
+        self.shelf: Shelf | None = None
         self.room = Survey(Room({}, {}, ()), Costs({}, {}), {}, 0, "off")
 
     def _found(self, stream_id: str) -> MemoryStream:
@@ -196,6 +199,14 @@ class MemoryStreams:
         await self._until(stream_id, newer, timeout_s)
         stream = self._found(stream_id)
         return stream.picture if newer(stream) else None
+
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        self._found(stream_id)
+        return self.shelf.clips() if self.shelf is not None else None
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        self._found(stream_id)
+        return self.shelf.part(name, kind, offset) if self.shelf is not None else None
 
     async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
         if self.failure is not None:

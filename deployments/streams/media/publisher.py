@@ -74,6 +74,7 @@ class Publisher:
         nvenc: the stream's place on the GPU, None for none.
         on_error: gets the URL of an output that broke, and how, on that one's thread.
         audience: the stream's viewers, for whom it encodes while there are some.
+        raw: who wants the source's packets as they are.
     """
 
     def __init__(
@@ -86,9 +87,11 @@ class Publisher:
         nvenc: Nvenc | None = None,
         on_error: Callable[[str, LastError], None] = lambda url, error: None,
         audience: Audience | None = None,
+        raw: Audience | None = None,
     ) -> None:
         self._audience = audience or Audience()
         self._audience.when_empty(self._release)
+        self._raw = raw or Audience()
         self._passthrough = Passthrough()
         self._nvenc = nvenc
         self._on_error = on_error
@@ -196,12 +199,13 @@ class Publisher:
     def write_packets(self, packets: Sequence[VideoPacket]) -> None:
         """Send packets of the source's video as they are, to the outputs that want them so."""
         copies = [output for output in self._outputs if output.spec.codec == "copy" and not output.failed]
-        if not copies:
+        if not copies and not self._raw.wanted:
             self._passthrough.pause()
             return
         for packet in self._passthrough.packets(packets):
             for output in copies:
                 output.offer(packet)
+            self._raw.offer(packet)
 
     def write_audio(self, item: AudioItem) -> None:
         """Send one packet of the source's sound as it is."""
@@ -220,6 +224,7 @@ class Publisher:
         )
         for output in self._outputs:
             output.offer(encoded)
+        self._raw.offer(encoded)
 
     def statuses(self) -> tuple[OutputStatus, ...]:
         """How the outputs are doing, in the order of their specs."""
