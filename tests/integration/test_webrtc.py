@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection
 
 from benchmarks.glass import PLAYER
 from deployments.streams.spec import StreamSpec, VideoCounts
+from deployments.streams.webrtc import viewers
 from deployments.streams.webrtc.settings import PlaybackSettings
 from tests.support.browser import Browser, browsing
 from tests.support.theatre import Theatre, theatre
@@ -74,3 +78,28 @@ def test_an_offer_that_cannot_be_answered_is_refused_in_words(tmp_path: Path) ->
         assert client.post(PATH, content="v=0", headers={"Content-Type": "text/plain"}).status_code == 415
         assert client.patch(f"{PATH}/x", content="").status_code == 405
         assert streams.viewers.count == 0
+
+
+@pytest.mark.parametrize("limit", ["CONNECT_S", "UNATTENDED_S"])
+def test_a_viewer_that_never_comes_or_is_not_attended_to_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    async def offer() -> str:
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        connection.addTransceiver("video", "recvonly")
+        await connection.setLocalDescription(await connection.createOffer())
+        sdp = str(connection.localDescription.sdp)
+        await connection.close()
+        return sdp
+
+    monkeypatch.setattr(viewers, limit, 0.5)
+    monkeypatch.setattr(viewers, "LOOK_S", 0.1)
+    with theatre(SPEC, tmp_path, PlaybackSettings()) as (streams, address):
+        answer = httpx.post(
+            f"{address}{PATH}", content=asyncio.run(offer()), headers={"Content-Type": "application/sdp"}, timeout=20
+        )
+        assert answer.status_code == 201
+        assert "H264/90000" in answer.text
+        assert "VP8" not in answer.text
+        until(lambda: streams.viewers.count == 0)
+        assert counts(streams) == VideoCounts()  # nothing was encoded for who was not connected

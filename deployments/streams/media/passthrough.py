@@ -24,6 +24,9 @@ CARRIES = {
 }
 """Codecs that players find in a container, by its name in FFmpeg, which would also write what nobody can read."""
 
+MAX_SHIFT_S = 0.01
+"""By which a picture is shown late where the times before left no room: two packets of one time, for instance."""
+
 _SETS = {"h264": (0x1F, 0, frozenset({7, 8})), "hevc": (0x3F, 1, frozenset({32, 33, 34}))}
 """Of a NAL unit: the mask and shift of its type, and the types that are parameter sets."""
 
@@ -32,8 +35,8 @@ class Passthrough:
     """Makes the packets of outputs; used by the thread that decodes.
 
     ``template`` of what it gives stays the same object while the video does: also over a reconnect, so that outputs
-    go on. Times never go back: a packet for which there is no room before the next is left out, and all after it up
-    to a key frame.
+    go on. The times at which packets are sent rise: one that comes with times before them is left out, and all after
+    it up to a key frame.
     """
 
     def __init__(self) -> None:
@@ -53,7 +56,7 @@ class Passthrough:
             packet = one.packet
             key = bool(packet.is_keyframe)
             dts = one.dts if self._last_dts is None else max(one.dts, self._last_dts + 1)
-            if (self._in_gap and not key) or (dts > one.pts and not key):
+            if not key and (self._in_gap or dts - one.pts > MAX_SHIFT_S / one.time_base):
                 self._in_gap = True
                 continue
             self._in_gap = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
@@ -32,6 +33,9 @@ LOOK_S = 2.0
 
 ANSWER_S = 10.0
 """For an answer: gathering candidates takes as long as a STUN server that is away."""
+
+CLOSE_S = 2.0
+"""For all goodbyes, when the stream ends."""
 
 Result = TypeVar("Result")
 
@@ -91,9 +95,10 @@ class Viewers:
             self._on_loop(self._end(session), ANSWER_S)
 
     def close(self) -> None:
-        """Let all go."""
-        for session in list(self._sessions):
-            self.stop(session)
+        """Let all go, within `CLOSE_S`."""
+        if self._sessions:
+            with contextlib.suppress(TimeoutError):
+                self._on_loop(self._end_all(), CLOSE_S)
 
     def _on_loop(self, work: Coroutine[Any, Any, Result], timeout_s: float) -> Result:
         with self._starting:
@@ -136,6 +141,9 @@ class Viewers:
         found = self._sessions.pop(session, None)
         if found is not None and found.peer is not None:
             await found.peer.close()
+
+    async def _end_all(self) -> None:
+        await asyncio.gather(*map(self._end, list(self._sessions)), return_exceptions=True)
 
     async def _look(self) -> None:
         while True:
