@@ -20,6 +20,7 @@ from deployments.errors import RaysightError
 from deployments.streams.media.audience import Audience
 from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.media.sink import Sink, target_of
+from deployments.streams.media.timeline import TIME_BASE
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.recording.ring import Ring, ticks
 from deployments.streams.recording.shelf import Shelf
@@ -188,9 +189,8 @@ class Recorder:
         letter = next(letters(wanted, spec.zones, frame, [json.loads(one) for one in in_zones]), None)
         if letter is None or self._ring.video is None or time.monotonic() < self._again_at:
             return
-        base = Fraction(1, 90_000) if self._open is None else self._open.first.time_base
-        at = round(frame["pts"] * Fraction(frame["time_base"]) / base)
-        end = at + ticks(wanted.after_s, base)
+        at = round(frame["pts"] * Fraction(frame["time_base"]) / TIME_BASE)
+        end = at + ticks(wanted.after_s, TIME_BASE)
         if self._open is not None:
             self._open.end = min(self._open.latest_end, max(self._open.end, end))
             return
@@ -198,7 +198,7 @@ class Recorder:
         if codec != CODEC:
             self._note("failing", f"clips are made of H.264, and the source sends {codec}: set the camera to H.264")
             return
-        packets = self._ring.since(max(at - ticks(wanted.before_s, base), self._covered))
+        packets = self._ring.since(max(at - ticks(wanted.before_s, TIME_BASE), self._covered))
         self._begin(packets, frame, json.loads(letter.body), at, end, wanted)
 
     def _begin(
