@@ -8,6 +8,7 @@ The clip is the shipped one, scaled up to 1080p at 30 frames a second. Rows:
 - ``pyav``: the same in one loop over PyAV, so with the very libraries that we use.
 - ``ours``: decode, draw, encode and send to the relay that writes the file; only the first frame is inferred.
 - ``ours_detecting``: all of it. Each frame is also letterboxed, into the place that a stand-in for the detector gives.
+- ``ours_copying``: each frame is inferred, and the output gets the source's own packets.
 - ``ours_unwatched``: each frame is inferred, but there is no output, so nothing is drawn or encoded.
 
 CPU is user and system time of all processes of a row, without their start: the first two seconds of the clip don't
@@ -68,9 +69,11 @@ HEADLINE = "ours_detecting"
 MAX_RATIO = 1.25
 """What the headline must not exceed."""
 
-ROWS = ("ffmpeg", "pyav", "ours", "ours_detecting", "ours_unwatched")
+ROWS = ("ffmpeg", "pyav", "ours", "ours_detecting", "ours_copying", "ours_unwatched")
 LIVE_ROWS = ("ffmpeg", "ours_detecting")
 OUTPUT = OutputSpec(url="file:ours.mp4")
+OUTPUTS = {"ours_copying": (OutputSpec(url=OUTPUT.url, codec="copy"),), "ours_unwatched": ()}
+"""Of the rows that encode nothing."""
 SETTLE_S = 30.0
 INSTALL = "benchmarks.pipeline needs the program ffmpeg: apt-get install ffmpeg"
 
@@ -112,9 +115,10 @@ class TimedPublisher(Publisher):
         super().__init__(*args)
         self.out: dict[int, float] = {}
 
-    def write(self, pts: int, plain: Any, annotated: Any, on_sent: Callable[[float], None] | None = None) -> None:
-        super().write(pts, plain, annotated, on_sent)
+    def write(self, pts: int, plain: Any, annotated: Any, on_sent: Callable[[float], None] | None = None) -> int:
+        encoded = super().write(pts, plain, annotated, on_sent)
         self.out[pts] = time.monotonic()
+        return encoded
 
 
 class TimedSource:
@@ -212,7 +216,7 @@ def run_ours(row: str, clip: Clip, *, live: bool) -> Run:
             id="one",
             source=SourceSpec(url=f"file:{clip.path.name}", realtime=live),
             detect=DetectSpec(max_fps=0.001 if row == "ours" else None),
-            outputs=() if row == "ours_unwatched" else (OUTPUT,),
+            outputs=OUTPUTS.get(row, (OUTPUT,)),
         )
         pipeline = Pipeline(spec, InstantDetector(), first_sequence=0, observe=lambda stage, seconds: None)
         pipeline.start()

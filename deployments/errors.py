@@ -130,6 +130,14 @@ class Overloaded(RaysightError):
     """More of it is asked for at once than this process does."""
 
 
+class TooManyViewers(RaysightError):
+    """A stream has as many viewers as it takes."""
+
+
+class PlaybackMissing(RaysightError):
+    """What plays WebRTC is not installed where the stream runs."""
+
+
 class DetectorUnavailable(RaysightError):
     """No Detector replica answered in time."""
 

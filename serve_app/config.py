@@ -10,6 +10,7 @@ from pydantic import Field
 from deployments.store.opening import sqlite_url
 from deployments.streams.media.clips import CLIPS
 from deployments.streams.policy import UrlPolicy
+from deployments.streams.webrtc.settings import PlaybackSettings
 from deployments.supervisor.config import SupervisorConfig
 from serve_app.auth.config import AuthArgs
 
@@ -41,6 +42,7 @@ class AppArgs(AuthArgs):
         default="loopback",
         description="Whose gRPC calls are answered where `grpc_options` open that port: Serve binds it everywhere.",
     )
+    webrtc: PlaybackSettings = PlaybackSettings()
     num_replicas: int = Field(default=1, ge=1, description="Replicas of the API.")
     streams: SupervisorConfig = SupervisorConfig()
 

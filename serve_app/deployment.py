@@ -33,9 +33,11 @@ from deployments.store.opening import open_store
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
 from deployments.streams.live import JpegPicture
-from deployments.streams.media import sandbox
 from deployments.streams.policy import UrlPolicy
-from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from deployments.streams.recording.shelf import ClipPart
+from deployments.streams.recording.spec import Clip
+from deployments.streams.spec import StreamSpec, StreamView
+from deployments.streams.webrtc.settings import PlaybackSettings, SdpAnswer
 from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
@@ -51,6 +53,7 @@ from serve_app.auth.config import close_doors
 from serve_app.auth.listening import require_closed_or_local
 from serve_app.config import AppArgs
 from serve_app.loads import node_loads
+from serve_app.looking import SandboxMedia
 
 DETECT_TIMEOUT_S = 10.0
 """Longest wait of an image or a question for the Detector."""
@@ -130,6 +133,7 @@ def build_api(args: AppArgs) -> FastAPI:
         allowed_hosts=args.allowed_hosts,
         doors=doors,
         audit=AuditLog(store, args.audit_limit, time.time),
+        playback=args.webrtc,
     )
 
 
@@ -146,6 +150,7 @@ class ClusterStreams:
     def __init__(self, args: AppArgs, policy: UrlPolicy) -> None:
         self._supervisor: ActorHandle[Any] = get_supervisor(args.streams, policy, args.store_url)
         self._supervisor.configure.remote(args.streams, policy)
+        self._playback: PlaybackSettings = args.webrtc
         self._actors: dict[str, ActorHandle[Any]] = {}
 
     async def create(self, spec: StreamSpec) -> StreamView:
@@ -200,6 +205,24 @@ class ClusterStreams:
         picture: JpegPicture | None = await self._ask_stream(stream_id, "picture", annotated, newer_than, timeout_s)
         return picture
 
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        clips: tuple[Clip, ...] | None = await self._ask_stream(stream_id, "clips")
+        return clips
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        part: ClipPart | None = await self._ask_stream(stream_id, "clip_part", name, kind, offset)
+        return part
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+        answer: SdpAnswer | None = await self._ask_stream(stream_id, "play", offer, self._playback)
+        return answer
+
+    async def plays(self, stream_id: str, session: str) -> bool:
+        return bool(await self._ask_stream(stream_id, "plays", session))
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        await self._ask_stream(stream_id, "stop_playing", session)
+
     async def ask(self, method: str, *args: Any) -> Any:
         """What the supervisor answers; raises what it raises, and SupervisorUnavailable.
 
@@ -224,7 +247,7 @@ class ClusterStreams:
         known = self._actors.get(stream_id)
         if known is not None:
             try:
-                return await getattr(known, method).remote(*args)
+                return await _called(known, method, *args)
             except RayActorError:
                 self._actors.pop(stream_id, None)  # it may have been replaced
         try:
@@ -235,7 +258,7 @@ class ClusterStreams:
         except StreamNotFound:
             return await self._absent(stream_id)
         try:
-            answer = await getattr(actor, method).remote(*args)
+            answer = await _called(actor, method, *args)
         except RayActorError:
             return await self._absent(stream_id)
         self._actors[stream_id] = actor
@@ -244,6 +267,13 @@ class ClusterStreams:
     async def _absent(self, stream_id: str) -> None:
         await self.get(stream_id)
         await asyncio.sleep(ABSENT_WAIT_S)
+
+
+async def _called(actor: ActorHandle[Any], method: str, *args: Any) -> Any:
+    try:
+        return await getattr(actor, method).remote(*args)
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 class ClusterDetector:
@@ -351,20 +381,3 @@ class ClusterDetector:
 
 def _handle(model: str) -> Any:
     return serve.get_deployment_handle(DEPLOYMENT, app_name=application_of(model))
-
-
-class SandboxMedia:
-    """`serve_app.api.ports.Media`: foreign bytes are decoded in a child process."""
-
-    def __init__(self, policy: UrlPolicy) -> None:
-        self._policy = policy
-
-    async def probe(self, source: SourceSpec) -> SourceInfo:
-        return await sandbox.probe(source, self._policy, PROBE_TIMEOUT_S)
-
-    async def decode_image(self, data: bytes) -> NDArray[np.uint8]:
-        return await sandbox.decode_image(data)
-
-
-PROBE_TIMEOUT_S = 10.0
-"""Longer than a slow camera takes to send its first key frame."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -26,14 +27,21 @@ from deployments.streams.fence import Fence
 from deployments.streams.hardware import Grant, device_of
 from deployments.streams.history import HistoryEntry
 from deployments.streams.live import JpegPicture, JpegRenderer
+from deployments.streams.media.audience import Audience
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
+from deployments.streams.recording.recorder import Recorder
+from deployments.streams.recording.shelf import ClipPart, Shelf
+from deployments.streams.recording.spec import Clip
+from deployments.streams.recording.thumbnail import thumbnail
 from deployments.streams.runner import StreamRunner
 from deployments.streams.sinks.fanout import Sinks
 from deployments.streams.sinks.spec import SinkSpec
 from deployments.streams.spec import StreamSpec, StreamStatus
 from deployments.streams.tenure import SUCCEEDED, Tenancy, Tenure
 from deployments.streams.tracking.crossings import Crossings
+from deployments.streams.webrtc.settings import PlaybackSettings, SdpAnswer
+from deployments.streams.webrtc.viewers import Viewers
 from deployments.telemetry import StreamTelemetry
 from deployments.tracing import open_tracer
 
@@ -115,11 +123,13 @@ class StreamActor:
         self._model = spec.detect.model
         self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to, self._model))
         self._tracer = open_tracer(spec.id, node, trace_one_in, os.environ)
+        audience, raw = Audience(), Audience()
+        self._viewers = Viewers(audience, policy.allows)
         self._runner = StreamRunner(
             spec,
             generation,
             self._detector,
-            MediaOpener(policy, grant, device),
+            MediaOpener(policy, grant, device, audience, raw),
             epoch=epoch,
             first_sequence=first_sequence,
             node=node,
@@ -128,11 +138,13 @@ class StreamActor:
             held=tenancy.held,
             carried=carried,
             sinks=Sinks(spec, sinks_of_all, policy),
+            recording=lambda pipeline: Recorder(spec, policy, raw, partial(thumbnail, pipeline)),
         )
         self._crossings = Crossings()
         self._runner.pipeline.events.subscribe(self._crossings.happened)
         self._tenure = Tenure(tenancy, spec.id, os.environ, self._hold)
         self._renderer = JpegRenderer()
+        self._shelf = Shelf(policy, spec.id)
         self._cpu = CpuMeter()
         self._stopping = threading.Event()
         self._reporter = threading.Thread(target=self._report_metrics, name="metrics", daemon=True)
@@ -168,8 +180,10 @@ class StreamActor:
         self._tenure.vouched(vouched)
         tenure = self._tenure.stamp, self._tenure.publishes
         status = self._runner.status()
+        told: dict[str, Any] = {"video": status.video.model_copy(update={"viewers": self._viewers.count})}
         if status.online and status.reason is None:
-            status = status.model_copy(update={"reason": self._detector.trouble})
+            told["reason"] = self._detector.trouble
+        status = status.model_copy(update=told)
         next_sequence, news = self._runner.pipeline.next_sequence, self._runner.history.since(heard)
         report = (self._runner.spec, status, next_sequence, self._grant, code_version(), *news, *tenure)
         return Report(*report, self._cpu.use)
@@ -180,6 +194,7 @@ class StreamActor:
         self._fence.admit(supervisor_epoch)
         self._stopping.set()
         self._tenure.stop()
+        self._viewers.close()
         self._runner.stop(STOP_TIMEOUT_S)
         self._detector.close()
         if self._tracer is not None:
@@ -199,6 +214,31 @@ class StreamActor:
         if found is None:
             return None
         return self._renderer.render(*found, pipeline.annotator if annotated else None, pipeline.marks)
+
+    @ray.method(concurrency_group="viewers")
+    def clips(self) -> tuple[Clip, ...]:
+        """The clips there are on this node, the newest first."""
+        return self._shelf.clips()
+
+    @ray.method(concurrency_group="viewers")
+    def clip_part(self, name: str, kind: str, offset: int) -> ClipPart | None:
+        """Some bytes of a clip or its thumbnail; None where there is no such."""
+        return self._shelf.part(name, kind, offset)
+
+    @ray.method(concurrency_group="viewers")
+    def play(self, offer: str, settings: PlaybackSettings) -> SdpAnswer:
+        """Let a viewer watch by WebRTC; raises as `Viewers.play`."""
+        return self._viewers.play(offer, settings)
+
+    @ray.method(concurrency_group="viewers")
+    def plays(self, session: str) -> bool:
+        """Whether that viewer is there; it has to be asked, or the viewer goes."""
+        return self._viewers.plays(session)
+
+    @ray.method(concurrency_group="viewers")
+    def stop_playing(self, session: str) -> None:
+        """Let that viewer go, if it is there."""
+        self._viewers.stop(session)
 
     def _hold(self, why: str | None) -> None:
         """Open or close the outputs; a life that was succeeded ends, as nobody may reach it any more to say so."""

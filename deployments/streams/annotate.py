@@ -63,10 +63,13 @@ class Annotator:
 
     Args:
         class_names: labels by class id; ids beyond are shown as numbers.
+
+    Attributes:
+        names: those labels.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        self._names = tuple(class_names)
+        self.names = tuple(class_names)
         self._patches: OrderedDict[tuple[str, int, _Style], tuple[Samples, Samples, Samples]] = OrderedDict()
         self._outlines: dict[tuple[ZoneMark, tuple[int, ...], _Style], tuple[Pixels, Pixels]] = {}
 
@@ -90,7 +93,7 @@ class Annotator:
             left, top, right, bottom = boxes[index]
             box = (left & ~1, top & ~1, min(right + 1 & ~1, width), min(bottom + 1 & ~1, height))
             _frame(planes, box, style.line, _colour(class_id, style))
-            name = self._names[class_id] if 0 <= class_id < len(self._names) else str(class_id)
+            name = self.names[class_id] if 0 <= class_id < len(self.names) else str(class_id)
             text = f"{name} {self._tag(detections, index)}"
             _paste(planes, self._patch(text, class_id, style), box[0], box[1], style)
 

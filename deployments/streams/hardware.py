@@ -82,7 +82,7 @@ def plan(spec: StreamSpec, budget: Budget, *, patient: bool = True) -> Plan:
             return Plan(None, (f"{lack}, or set source.hwaccel to auto",))
         nvdec = not lack and (patient or needs_nvdec(spec))
         notes += [] if nvdec else [f"decodes in software: {lack or _NO_ROOM}"]
-    if spec.outputs:
+    if spec.encodes:
         lack = _lack(NVENC, budget.nvenc, budget.nvenc_taken)
         nvenc = not lack and patient
         notes += [] if nvenc else [f"encodes in software: {lack or _NO_ROOM}"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from enum import StrEnum
 
+from deployments.detector.scheduler import DropReason as DetectorDrop
 from deployments.streams.spec import DropCounts, FrameCounts
 
 
@@ -22,6 +23,17 @@ class DropReason(StrEnum):
     STALE = "stale"
     NO_DETECTOR = "no_detector"
     INVALID = "invalid"
+
+
+DROPPED_THERE = {
+    DetectorDrop.SUPERSEDED: DropReason.SUPERSEDED,
+    DetectorDrop.STALE: DropReason.STALE,
+    DetectorDrop.INVALID: DropReason.INVALID,
+    DetectorDrop.OVERLOADED: DropReason.SUPERSEDED,
+    DetectorDrop.GONE: DropReason.NO_DETECTOR,
+    DetectorDrop.FAILED: DropReason.NO_DETECTOR,
+}
+"""What the stream's ledger says of a frame that the detector gave up."""
 
 
 class Ledger:

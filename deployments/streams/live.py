@@ -49,6 +49,11 @@ class LivePicture:
         """Whether somebody asked for a picture lately, so that boxes are worth waiting for."""
         return time.monotonic() - self._asked_at < VIEWER_LINGER_S
 
+    @property
+    def newest(self) -> tuple[Frame, Detections] | None:
+        """The newest frame with the boxes that it has; asking makes nobody a viewer."""
+        return self._newest
+
     def show(self, frame: Frame, detections: Detections, *, awaited: bool = True) -> None:
         """Replace the newest frame; ``awaited`` where its own boxes were waited for, else they may be older ones."""
         with self._changed:

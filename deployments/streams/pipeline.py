@@ -15,10 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from deployments.detector.port import DetectorPort, DetectReply, DetectRequest, InvalidFrame, PendingReply
-from deployments.detector.scheduler import DropReason as DetectorDrop
 from deployments.errors import DetectorUnavailable
 from deployments.link.pending import FrameDropped
 from deployments.streams.annotate import Annotator
@@ -26,7 +25,7 @@ from deployments.streams.boxes import BoxBoard, of_classes
 from deployments.streams.events import EventLog, detection_event, zone_events
 from deployments.streams.frame import Frame, Picture
 from deployments.streams.inflight import MAX_IN_FLIGHT, FrameRateCap, InFlightGate
-from deployments.streams.ledger import DropReason, Ledger
+from deployments.streams.ledger import DROPPED_THERE, DropReason, Ledger
 from deployments.streams.live import LivePicture
 from deployments.streams.newest import DropOldestQueue, NewestSlot
 from deployments.streams.ports import Publisher, Source, VideoItem
@@ -61,16 +60,6 @@ INFO_TIMEOUT_S = 1.0
 
 INFO_PAUSE_S = 0.25
 """Pause between two questions to a detector that is away: video goes on meanwhile, and boxes are soon back."""
-
-_DROPPED_THERE = {
-    DetectorDrop.SUPERSEDED: DropReason.SUPERSEDED,
-    DetectorDrop.STALE: DropReason.STALE,
-    DetectorDrop.INVALID: DropReason.INVALID,
-    DetectorDrop.OVERLOADED: DropReason.SUPERSEDED,
-    DetectorDrop.GONE: DropReason.NO_DETECTOR,
-    DetectorDrop.FAILED: DropReason.NO_DETECTOR,
-}
-"""What the stream's ledger says of a frame that the detector gave up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +97,7 @@ class Pipeline:
         self.publisher: Publisher | None = None
         self.slate = Slate()
         self.annotator = Annotator(())  # for viewers
+        self.drawn = self.encoded = 0  # frames for outputs and viewers of video; JPEGs don't count
         self.next_sequence = first_sequence
         self._detector = detector
         self._observe = observe
@@ -157,19 +147,21 @@ class Pipeline:
         """Feed both branches until the source breaks (raises StreamError) or is interrupted (returns)."""
         wait = self.spec.source.unpaced
         for item in source.items():
-            if hasattr(item, "picture"):
-                self._fork(item, wait=wait)
-            else:
-                self._pass_on(item)
+            if not hasattr(item, "picture"):
+                self._pass_on(item, "write_audio")
+                continue
+            if item.packets:
+                self._pass_on(item.packets, "write_packets")
+            self._fork(item, wait=wait)
 
-    def _pass_on(self, audio: Any) -> None:
+    def _pass_on(self, what: Any, how: Literal["write_audio", "write_packets"]) -> None:
         publisher = self.publisher
         if publisher is None:
             return
         try:
-            publisher.write_audio(audio)
+            getattr(publisher, how)(what)
         except Exception:
-            logger.exception("a packet of audio could not be published")
+            logger.exception("what the source sent could not be passed on")
 
     def _fork(self, item: VideoItem, *, wait: bool) -> None:
         times = (item.pts, item.time_base, item.captured_at, item.decoded_at)
@@ -299,7 +291,7 @@ class Pipeline:
             try:
                 self._settle(sent, sent.reply.result(0.0))
             except FrameDropped as drop:
-                self._drop(sent.frame, _DROPPED_THERE[drop.reason])
+                self._drop(sent.frame, DROPPED_THERE[drop.reason])
             except InvalidFrame as refusal:
                 logger.warning("the detector refused a frame (has its model changed?): %s", refusal)
                 self._give_up(sent.frame, sent.engine, DropReason.INVALID)
@@ -362,7 +354,7 @@ class Pipeline:
         try:
             shown = self.slate.due(time.monotonic())
             if shown is not None:
-                publisher.write_slate(*shown)
+                self.encoded += publisher.write_slate(*shown)
         except Exception:
             logger.exception("the slate could not be published")
 
@@ -381,10 +373,11 @@ class Pipeline:
         if annotate:
             annotated = self._canvas = frame.picture.writable(self._canvas)
             self._annotator.draw(annotated.planes(), detections, self.marks)
+            self.drawn += 1
             self._time("draw", frame, started, time.monotonic())
         started = time.monotonic()
         on_sent = self._tracer.publishing(frame) if self._tracer is not None else None
-        publisher.write(frame.pts, frame.picture, annotated, on_sent)
+        self.encoded += publisher.write(frame.pts, frame.picture, annotated, on_sent)
         self._time("encode", frame, started, time.monotonic())
 
     def _time(self, stage: str, frame: Frame, started: float, ended: float) -> None:

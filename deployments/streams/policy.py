@@ -28,7 +28,7 @@ Resolver = Callable[[str], list[str]]
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt")
 SOURCE_SCHEMES = (*NETWORK_SCHEMES, "http", "https", "file", "v4l2", "testsrc")
-OUTPUT_SCHEMES = (*NETWORK_SCHEMES, "file")
+OUTPUT_SCHEMES = (*NETWORK_SCHEMES, "whip+http", "whip+https", "file")
 OUTPUT_SUFFIXES = (".mp4", ".m3u8")
 SINK_SCHEMES = ("http", "https", "mqtt", "mqtts", "redis", "rediss", "kafka", "kafkas", "file")
 SINK_SUFFIX = ".jsonl"
@@ -130,6 +130,11 @@ class UrlPolicy(BaseModel):
         """Those to connect to for a URL, all of them allowed, each once; raises as `check_source`."""
         found = self._check_host(_split(url, field), field, resolver or resolve)
         return list(dict.fromkeys(map(str, found)))
+
+    def allows(self, address: str) -> bool:
+        """Whether something may be sent to an address; False also for what is none."""
+        found = _literal(address)
+        return found is not None and self._refusal(found) is None
 
     def _check_host(self, parts: SplitResult, field: str, resolver: Resolver) -> list[Address]:
         host = parts.hostname

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from deployments.streams.frame import Picture
+from deployments.streams.recording.spec import RecordingStatus
 from deployments.streams.sinks.spec import SinkStatus
 from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo, SourceSpec, StreamSpec
 
@@ -22,6 +23,7 @@ class VideoItem(Protocol):
     decoded_at: float
     decode_s: float
     stretch: int
+    packets: tuple[Any, ...]
 
 
 class Source(Protocol):
@@ -56,9 +58,11 @@ class Publisher(Protocol):
         plain: Picture | None,
         annotated: Picture | None,
         on_sent: Callable[[float], None] | None = None,
-    ) -> None: ...
+    ) -> int: ...
 
-    def write_slate(self, pts: int, picture: Picture) -> None: ...
+    def write_slate(self, pts: int, picture: Picture) -> int: ...
+
+    def write_packets(self, packets: tuple[Any, ...]) -> None: ...
 
     def write_audio(self, item: Any) -> None: ...
 
@@ -77,6 +81,18 @@ class EventSinks(Protocol):
     def update(self, spec: StreamSpec) -> None: ...
 
     def statuses(self) -> tuple[SinkStatus, ...]: ...
+
+    def close(self, timeout_s: float) -> None: ...
+
+
+class Recording(Protocol):
+    """Who makes clips; nothing here waits but `close`, for so long at most."""
+
+    def offer(self, sequence: int, event: bytes, in_zones: tuple[bytes, ...]) -> None: ...
+
+    def update(self, spec: StreamSpec) -> None: ...
+
+    def status(self) -> RecordingStatus | None: ...
 
     def close(self, timeout_s: float) -> None: ...
 

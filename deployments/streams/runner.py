@@ -16,7 +16,7 @@ from deployments.errors import ForbiddenAddress, InvalidSpec, StreamError, Strea
 from deployments.streams.backoff import Backoff
 from deployments.streams.history import StreamHistory
 from deployments.streams.pipeline import Pipeline
-from deployments.streams.ports import EventSinks, Media, Publisher, Source
+from deployments.streams.ports import EventSinks, Media, Publisher, Recording, Source
 from deployments.streams.spec import (
     LastError,
     OutputSpec,
@@ -26,6 +26,7 @@ from deployments.streams.spec import (
     StreamSpec,
     StreamState,
     StreamStatus,
+    VideoCounts,
 )
 from deployments.streams.urls import redact
 from deployments.tracing import FrameTracer
@@ -59,6 +60,7 @@ class StreamRunner:
         held: str | None = None,
         carried: bytes | None = None,
         sinks: EventSinks | None = None,
+        recording: Callable[[Pipeline], Recording] | None = None,
     ) -> None:
         self.pipeline = Pipeline(
             spec, detector, first_sequence=first_sequence, observe=observe, tracer=tracer, epoch=epoch, carried=carried
@@ -66,6 +68,9 @@ class StreamRunner:
         self._sinks = sinks
         if sinks is not None:
             self.pipeline.events.subscribe(sinks.offer)
+        self._recording = recording(self.pipeline) if recording is not None else None
+        if self._recording is not None:
+            self.pipeline.events.subscribe(self._recording.offer)
         self._media = media
         self._epoch = epoch
         self._node = node
@@ -119,6 +124,8 @@ class StreamRunner:
             failed = self._state is StreamState.FAILED
         if self._sinks is not None:
             self._sinks.update(self.spec)
+        if self._recording is not None:
+            self._recording.update(self.spec)
         if old.source != spec.source or old.paused != spec.paused or failed:
             self.reconnect()
         if old.outputs != spec.outputs:  # also where the source may stay away: an output that was taken out ends now
@@ -170,6 +177,8 @@ class StreamRunner:
         self._close_publisher(max(0.0, deadline - time.monotonic()))
         if self._sinks is not None:
             self._sinks.close(max(LAST_EVENTS_S, deadline - time.monotonic()))
+        if self._recording is not None:
+            self._recording.close(max(LAST_EVENTS_S, deadline - time.monotonic()))
 
     def carry(self) -> bytes | None:
         """What another life of the stream goes on with: its tracks and zones; after `stop`."""
@@ -201,12 +210,14 @@ class StreamRunner:
         return status.model_copy(
             update={
                 "frames": pipeline.ledger.snapshot(),
+                "video": VideoCounts(drawn=pipeline.drawn, encoded=pipeline.encoded),
                 "detections": pipeline.ledger.detections,
                 "tracks": pipeline.follower.tracks,
                 "zones": pipeline.follower.zones,
                 "fps": {name: meter.rate(now) for name, meter in pipeline.rates.items()},
                 "latency_ms": pipeline.times.percentiles(),
                 "sinks": self._sinks.statuses() if self._sinks is not None else (),
+                "recording": self._recording.status() if self._recording is not None else None,
                 "outputs": self._held_outputs() or (publisher.statuses() if publisher is not None else ()),
             }
         )

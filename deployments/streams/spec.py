@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,11 +12,13 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from deployments.errors import StreamErrorCode
 from deployments.names import DEFAULT_MODEL, MODEL_PATTERN
 from deployments.streams.addressed import Addressed, Strict
+from deployments.streams.recording.spec import RecordingStatus, RecordSpec
 from deployments.streams.sinks.spec import MAX_SINKS, SinkSpec, SinkStatus
 from deployments.streams.tracking.spec import MAX_ZONES, TrackSpec, ZoneSpec, ZoneStatus
 
@@ -67,12 +69,18 @@ class DetectSpec(Strict):
 
 
 class OutputSpec(Addressed):
-    """Where annotated video goes."""
+    """Where video goes."""
 
-    codec: Literal["h264"] = "h264"
-    bitrate: int = Field(default=4_000_000, ge=50_000, le=100_000_000, description="Bits a second.")
-    gop_s: float = Field(default=2.0, gt=0, le=30, description="Seconds from one key frame to the next.")
-    annotate: bool = Field(default=True, description="Draw boxes and labels.")
+    codec: Literal["h264", "copy"] = Field(
+        default="h264", description="Encode the video, or pass the source's own through, which costs next to no CPU."
+    )
+    bitrate: int = Field(
+        default=4_000_000, ge=50_000, le=100_000_000, description="Bits a second; means nothing with `copy`."
+    )
+    gop_s: float = Field(
+        default=2.0, gt=0, le=30, description="Seconds from one key frame to the next; means nothing with `copy`."
+    )
+    annotate: bool = Field(default=True, description="Draw boxes and labels; with `copy` false, and true is refused.")
     audio: Literal["copy", "none"] = Field(
         default="copy", description="Pass the source's audio through, or leave it out."
     )
@@ -80,6 +88,18 @@ class OutputSpec(Addressed):
         default=False,
         description="While the source is away, show its last frame, dimmed, and since when there is no signal.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _copied_without_boxes(cls, given: Any) -> Any:
+        return {"annotate": False, **given} if isinstance(given, dict) and given.get("codec") == "copy" else given
+
+    @field_validator("annotate", "slate")
+    @classmethod
+    def _drawn_where_encoded(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("codec") == "copy":
+            raise ValueError("nothing can be drawn on video that is passed through: set the output's codec to h264")
+        return wanted
 
 
 class StreamSpec(Strict):
@@ -97,11 +117,27 @@ class StreamSpec(Strict):
         default=(), max_length=MAX_ZONES, description="Where to count objects; needs `track`."
     )
     sinks: tuple[SinkSpec, ...] = Field(default=(), max_length=MAX_SINKS, description="Where events are sent.")
+    record: RecordSpec | None = Field(default=None, description="Clips around events; null: none.")
     paused: bool = False
     priority: int = Field(
         default=0, ge=-100, le=100, description="Where the detector can't serve all, higher ones are served first."
     )
     labels: dict[Label, Label] = Field(default_factory=dict, max_length=32)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether any output takes encoded video, viewers aside."""
+        return any(output.codec != "copy" for output in self.outputs)
+
+    @field_validator("outputs")
+    @classmethod
+    def _sent_by_the_source(cls, outputs: tuple[OutputSpec, ...], info: ValidationInfo) -> tuple[OutputSpec, ...]:
+        source = info.data.get("source")
+        if source is not None and not source.decoded and any(output.codec == "copy" for output in outputs):
+            raise ValueError(
+                "the test pattern is drawn, there is nothing to pass through: set the output's codec to h264"
+            )
+        return outputs
 
     @field_validator("zones")
     @classmethod
@@ -111,6 +147,17 @@ class StreamSpec(Strict):
         if len({zone.name for zone in zones}) < len(zones):
             raise ValueError("each zone needs a name of its own")
         return zones
+
+    @field_validator("record")
+    @classmethod
+    def _recordable(cls, record: RecordSpec | None, info: ValidationInfo) -> RecordSpec | None:
+        source = info.data.get("source")
+        if record is not None and source is not None and not source.decoded:
+            raise ValueError("the test pattern is drawn, there are no packets to record")
+        known = {zone.name for zone in info.data.get("zones", ())}
+        if record is not None and "zones" in info.data and (unknown := set(record.zones or ()) - known):
+            raise ValueError(f"there is no zone {min(unknown)!r}: name one of `zones`")
+        return record
 
     @field_validator("sinks")
     @classmethod
@@ -185,6 +232,14 @@ class FrameCounts(Strict):
     queued: int = 0
 
 
+class VideoCounts(Strict):
+    """What the stream's video cost so far in this epoch; nothing while nobody gets it."""
+
+    drawn: int = Field(default=0, description="Frames on which boxes were drawn for outputs and viewers of video.")
+    encoded: int = Field(default=0, description="H.264 pictures; two for a frame that goes out in two kinds.")
+    viewers: int = Field(default=0, description="Who watch by WebRTC now.")
+
+
 class Percentiles(Strict):
     """Milliseconds over the last `stats.WINDOW` frames; null before the first."""
 
@@ -202,7 +257,9 @@ class OutputStatus(Strict):
     )
     packets: int = 0
     dropped_packets: int = Field(default=0, description="Packets that a slow or broken output lost.")
-    encoder: str | None = Field(default=None, description="libx264, or h264_nvenc on the GPU; null before it encodes.")
+    encoder: str | None = Field(
+        default=None, description="libx264, or h264_nvenc on the GPU; null before it encodes, and with `copy`."
+    )
     last_error: LastError | None = None
 
 
@@ -221,6 +278,7 @@ class StreamStatus(Strict):
     source: SourceInfo | None = None
     epoch: int = Field(default=0, description="Counts the lives of the stream's actor; the ledgers belong to one.")
     frames: FrameCounts = FrameCounts()
+    video: VideoCounts = VideoCounts()
     detections: int = Field(default=0, description="Objects found in this epoch.")
     tracks: int = Field(default=0, description="Objects that are followed now.")
     zones: tuple[ZoneStatus, ...] = ()
@@ -232,6 +290,7 @@ class StreamStatus(Strict):
     )
     outputs: tuple[OutputStatus, ...] = ()
     sinks: tuple[SinkStatus, ...] = Field(default=(), description="Those of the stream, then those of all streams.")
+    recording: RecordingStatus | None = None
     restarts: int = 0
     last_error: LastError | None = None
 

@@ -127,7 +127,7 @@ def kind_of(spec: StreamSpec, grant: Grant) -> Kind:
     """What a stream does with the places that it has."""
     decodes: Literal["nothing", "software", "gpu"] = "gpu" if grant.nvdec else "software"
     encodes: Literal["nothing", "software", "gpu"] = "gpu" if grant.nvenc else "software"
-    return Kind(decodes if spec.source.decoded else "nothing", encodes if spec.outputs else "nothing")
+    return Kind(decodes if spec.source.decoded else "nothing", encodes if spec.encodes else "nothing")
 
 
 def demand_of(spec: StreamSpec, kind: Kind, seen: Seen, costs: Costs, node: str | None = None) -> Demand:

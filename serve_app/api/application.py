@@ -9,7 +9,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serve_app.api import access, detect, fleet, inference_v2, live, media_server, models, streams, system
+from deployments.streams.webrtc.settings import PlaybackSettings
+from serve_app.api import access, clips, detect, fleet, inference_v2, live, media_server, models, streams, system, whep
 from serve_app.api.dependencies import Ports
 from serve_app.api.doors import Doorkeeper
 from serve_app.api.openapi import describe
@@ -63,6 +64,7 @@ def create_api(
     viewer_limit: int = VIEWER_LIMIT,
     doors: Doors | None = None,
     audit: AuditLog | None = None,
+    playback: PlaybackSettings | None = None,
 ) -> FastAPI:
     """The application that any ASGI server can run.
 
@@ -73,6 +75,7 @@ def create_api(
         viewer_limit: clients that follow detections or video at once, in this process.
         doors: who is let in; None lets anybody do everything, which is safe only on the loopback.
         audit: where changes are written down; None: in the process's log.
+        playback: how players of WebRTC are answered.
     """
     app = _Api(
         title="raysight",
@@ -90,8 +93,9 @@ def create_api(
     app.state.ports = Ports(streams_port, detector, media, viewers, inference, written)
     app.state.viewers = viewers
     app.state.doors = doors
+    app.state.playback = playback or PlaybackSettings()
     app.state.own = OwnPorts(app.state.ports, viewers, doors)
-    parts = (streams, fleet, live, detect, inference_v2, models, access, media_server, system)
+    parts = (streams, fleet, live, whep, clips, detect, inference_v2, models, access, media_server, system)
     for router in (*(part.router for part in parts), pages_router()):
         app.include_router(router)
     add_handlers(app)

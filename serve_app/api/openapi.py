@@ -25,8 +25,10 @@ _MEANINGS = {
     412: "The stream changed meanwhile: read it again.",
     413: "The body is too large.",
     415: "The body's media type is not supported.",
+    416: "The range begins behind the end of the file.",
     422: "A field can't be used; `errors` names it.",
     429: "More than the key allows; try again after `Retry-After` seconds.",
+    501: "What it takes is not installed.",
     502: "The source can't be opened now; trying again can help.",
     503: "What is asked for is not there now; try again after `Retry-After` seconds.",
 }

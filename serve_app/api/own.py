@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 from deployments.errors import RaysightError, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.shelf import ClipPart
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import StreamSpec, StreamView
+from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.query import Part, PartQuery
 from serve_app.api.dependencies import Ports
@@ -69,6 +72,22 @@ class OwnViews:
 
     async def pictures(self, stream_id: str, fps: float) -> LiveResponse:
         return await self._opened(stream_id, lambda: self._viewers.pictures(stream_id, fps))
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer:
+        await self._streams.get(stream_id)
+        leave = self._views.enter(self._who)
+        try:
+            return await self._viewers.playbacks.begin(stream_id, offer, leave, partial(self._stays_allowed, stream_id))
+        except BaseException:
+            leave()
+            raise
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        await self._streams.get(stream_id)
+        await self._viewers.playbacks.end(stream_id, session)
+
+    async def _stays_allowed(self, stream_id: str) -> bool:
+        return self._doors is None or await self._allowed(stream_id, self._doors)
 
     async def _opened(self, stream_id: str, view: Callable[[], Awaitable[LiveResponse]]) -> LiveResponse:
         await self._streams.get(stream_id)
@@ -210,6 +229,26 @@ class OwnStreams:
     ) -> JpegPicture | None:
         await self._require_seen(stream_id)
         return await self._streams.picture(stream_id, annotated, newer_than, timeout_s)
+
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        await self._require_seen(stream_id)
+        return await self._streams.clips(stream_id)
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        await self._require_seen(stream_id)
+        return await self._streams.clip_part(stream_id, name, kind, offset)
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+        await self._require_seen(stream_id)
+        return await self._streams.play(stream_id, offer)
+
+    async def plays(self, stream_id: str, session: str) -> bool:
+        await self._require_seen(stream_id)
+        return await self._streams.plays(stream_id, session)
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        await self._require_seen(stream_id)
+        await self._streams.stop_playing(stream_id, session)
 
     async def _changed(
         self,

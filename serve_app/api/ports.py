@@ -18,7 +18,10 @@ from deployments.models.versions import ModelState
 from deployments.names import DEFAULT_MODEL
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.shelf import ClipPart
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamView
+from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.query import Part, PartQuery
 from engines.types import Detections, EngineInfo, Thresholds
@@ -148,6 +151,35 @@ class Streams(Protocol):
         """
         ...
 
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        """Its clips, the newest first; None while it does not run. Raises StreamNotFound."""
+        ...
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        """Some bytes of a clip (``mp4``) or its thumbnail (``jpg``) from ``offset`` on; None where there is no such.
+
+        Raises StreamNotFound.
+        """
+        ...
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+        """Let a viewer watch by WebRTC; None while the stream does not run.
+
+        Raises:
+            StreamNotFound: as its name says.
+            InvalidSpec: the offer, SDP, can't be answered.
+            TooManyViewers, PlaybackMissing, Overloaded: not now, or not here.
+        """
+        ...
+
+    async def plays(self, stream_id: str, session: str) -> bool:
+        """Whether that viewer is there; one of whom nobody asks for half a minute has to go. Raises StreamNotFound."""
+        ...
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        """Let that viewer go, if it is there. Raises StreamNotFound."""
+        ...
+
 
 class LiveViews(Protocol):
     """Live views of streams for many clients."""
@@ -158,6 +190,14 @@ class LiveViews(Protocol):
 
     async def pictures(self, stream_id: str, fps: float) -> Response:
         """Annotated pictures, at most ``fps`` a second. Raises StreamNotFound."""
+        ...
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer:
+        """Annotated video by WebRTC; raises as `Streams.play`, and Refused while the stream does not run."""
+        ...
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        """End it. Raises StreamNotFound."""
         ...
 
 

@@ -32,6 +32,7 @@ from deployments.errors import (
     NoCapacity,
     Overloaded,
     PackageRefused,
+    PlaybackMissing,
     RaysightError,
     SpecConflict,
     StoreAway,
@@ -42,6 +43,7 @@ from deployments.errors import (
     StreamNotFound,
     SupervisorUnavailable,
     SwapInProgress,
+    TooManyViewers,
 )
 from deployments.streams.urls import redact
 from serve_app.auth.errors import Forbidden, KeyNotFound, QuotaExceeded, Unauthorized
@@ -97,6 +99,9 @@ BODY_TOO_LARGE = Kind(413, "body_too_large", "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported_media_type", "The body's type is not supported")
 WRONG_HOST = Kind(421, "wrong_host", "Not a name of this server")
 DOORS_OPEN = Kind(409, "doors_open", "Nobody is asked for a key")
+CLIP_NOT_FOUND = Kind(404, "clip_not_found", "No such clip")
+RANGE_REFUSED = Kind(416, "range_not_satisfiable", "Not a range of the file")
+NOT_RUNNING = Kind(503, "stream_not_running", "The stream does not run now")
 NO_PICTURE = Kind(503, "no_picture", "There is no picture yet")
 TOO_MANY_VIEWERS = Kind(503, "too_many_viewers", "Too many viewers")
 
@@ -111,6 +116,8 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     ForbiddenPackage: Kind(403, "forbidden_package", "The package is not allowed"),
     PackageRefused: Kind(422, "package_refused", "The package can't be used"),
     NoCapacity: Kind(409, "no_capacity", "No room for the stream"),
+    TooManyViewers: TOO_MANY_VIEWERS,
+    PlaybackMissing: Kind(501, "playback_missing", "WebRTC can't be played here"),
     Overloaded: Kind(503, "overloaded", "Too much at once"),
     DetectorUnavailable: Kind(503, "detector_unavailable", "The detector is not there"),
     StoreAway: Kind(503, "store_unavailable", "Nothing can be changed now"),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.models.versions import ModelState
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import StreamView
 from deployments.supervisor.admission import Limit
 from deployments.supervisor.config import Admission
@@ -35,6 +36,12 @@ class HistoryPage(_Answer):
     """What a stream went through, newest first."""
 
     items: tuple[HistoryEntry, ...]
+
+
+class ClipList(_Answer):
+    """The clips of a stream, newest first."""
+
+    items: tuple[Clip, ...]
 
 
 class DetectedObject(_Answer):

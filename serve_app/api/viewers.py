@@ -14,7 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.errors import StreamNotFound
 from deployments.streams.events import EventBatch
+from deployments.streams.webrtc.settings import SdpAnswer
 from serve_app.api.fanout import GRACE_S, Broadcast, Fanout, Pace, Seats, StreamEnded, Viewer, patiently
+from serve_app.api.playbacks import Playbacks
 from serve_app.api.ports import JpegPicture, Streams
 
 DELIVERIES_PER_S = 250.0
@@ -105,6 +107,7 @@ class Viewers:
     def __init__(self, streams: Streams, limit: int, grace_s: float = GRACE_S) -> None:
         self._streams = streams
         self.seats = Seats(limit)
+        self.playbacks = Playbacks(streams, self.seats)
         self._events: Fanout[Chunk] = Fanout(
             self._pump_events, self.seats, capacity=BUFFERED_EVENTS, replay_newest=False, grace_s=grace_s
         )
@@ -126,10 +129,19 @@ class Viewers:
         media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
         return LiveResponse(_picture_stream(viewer), media_type, viewer.leave)
 
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer:
+        """Annotated video by WebRTC."""
+        return await self.playbacks.begin(stream_id, offer, lambda: None, _always)
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        """End it."""
+        await self.playbacks.end(stream_id, session)
+
     def close(self) -> None:
         """End all views; clients connect again, to another process."""
         self._events.close()
         self._pictures.close()
+        self.playbacks.close()
 
     async def _pump_events(self, stream_id: str, broadcast: Broadcast[Chunk]) -> None:
         ask = partial(self._streams.events, stream_id)
@@ -202,6 +214,10 @@ async def _picture_stream(viewer: Viewer[JpegPicture]) -> AsyncGenerator[bytes]:
                 head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture.jpeg)
                 yield b"%b%b\r\n--%b\r\n" % (head, picture.jpeg, _BOUNDARY)
                 await pace.wait(viewer.rate)
+
+
+async def _always() -> bool:
+    return True
 
 
 async def _is_set(event: asyncio.Event, timeout_s: float) -> bool:

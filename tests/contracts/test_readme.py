@@ -127,7 +127,7 @@ def check(request: Request) -> None:
     elif request.path.startswith("/v1/streams"):
         base: dict[str, Any] = {"id": "some-id"}
         if request.method == "PATCH":
-            base["source"] = {"url": "testsrc://"}
+            base["source"] = {"url": "rtsp://10.0.0.7/ch1"}
         StreamSpec.model_validate({**base, **body})
 
 

@@ -25,7 +25,10 @@ from deployments.errors import (
 from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
 from deployments.streams.history import HistoryEntry
+from deployments.streams.recording.shelf import ClipPart, Shelf
+from deployments.streams.recording.spec import Clip
 from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamState, StreamStatus, StreamView
+from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.admission import Room
 from deployments.supervisor.demand import Costs
 from deployments.supervisor.entrance import Survey
@@ -69,6 +72,8 @@ class MemoryStreams:
         self.waiting = 0
         self.drained = False
         self.failure: Exception | None = None
+        self.playing: dict[str, bool] = {}
+        self.shelf: Shelf | None = None
         self.room = Survey(Room({}, {}, ()), Costs({}, {}), {}, 0, "off")
 
     def _found(self, stream_id: str) -> MemoryStream:
@@ -194,6 +199,31 @@ class MemoryStreams:
         await self._until(stream_id, newer, timeout_s)
         stream = self._found(stream_id)
         return stream.picture if newer(stream) else None
+
+    async def clips(self, stream_id: str) -> tuple[Clip, ...] | None:
+        self._found(stream_id)
+        return self.shelf.clips() if self.shelf is not None else None
+
+    async def clip_part(self, stream_id: str, name: str, kind: str, offset: int) -> ClipPart | None:
+        self._found(stream_id)
+        return self.shelf.part(name, kind, offset) if self.shelf is not None else None
+
+    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+        if self.failure is not None:
+            raise self.failure
+        if self._found(stream_id).view.status.state is StreamState.FAILED:
+            return None
+        answer = SdpAnswer(f"viewer-{len(self.playing)}", f"answer to {offer}")
+        self.playing[answer.session] = True
+        return answer
+
+    async def plays(self, stream_id: str, session: str) -> bool:
+        self._found(stream_id)
+        return self.playing[session]
+
+    async def stop_playing(self, stream_id: str, session: str) -> None:
+        self._found(stream_id)
+        self.playing[session] = False
 
     async def _until(self, stream_id: str, ready: Callable[[MemoryStream], bool], timeout_s: float) -> None:
         """Wait until the stream is ready or gone."""

@@ -14,6 +14,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+schemathesis.serializer.alias("application/sdp", "text/plain")
+
 ENDLESS = ("/v1/streams/{id}/detections", "/v1/streams/{id}/live.mjpeg")
 """Answers that end with the stream only: asked for streams that do not exist."""
 

@@ -99,6 +99,7 @@ class RecordingPublisher:
         self.slates: list[tuple[int, Any]] = []
         self.written: list[tuple[int, float, Any, Any]] = []
         self.audio: list[Any] = []
+        self.packets: list[Any] = []
         self.held = threading.Event()
         self.held.set()
         self.broken: set[int] = set()
@@ -109,7 +110,7 @@ class RecordingPublisher:
     def pts(self) -> list[int]:
         return [pts for pts, *_ in self.written]
 
-    def write(self, pts: int, plain: Any, annotated: Any, on_sent: Any = None) -> None:
+    def write(self, pts: int, plain: Any, annotated: Any, on_sent: Any = None) -> int:
         assert self.held.wait(20)
         if pts in self.broken:
             raise RuntimeError("this picture can't be encoded")
@@ -117,14 +118,19 @@ class RecordingPublisher:
         self.written.append((pts, time.monotonic(), plain, annotated))
         if on_sent is not None:
             on_sent(time.monotonic())
+        return 1
 
     @property
     def wants_slate(self) -> bool:
         return any(output.slate for output in self.outputs)
 
-    def write_slate(self, pts: int, picture: Any) -> None:
+    def write_slate(self, pts: int, picture: Any) -> int:
         self.written_after_close += self.closed.is_set()
         self.slates.append((pts, picture))
+        return 1
+
+    def write_packets(self, packets: tuple[Any, ...]) -> None:
+        self.packets += packets
 
     def write_audio(self, item: Any) -> None:
         if item == "broken":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,3 +37,10 @@ def started(task: Callable[[], None]) -> Iterator[threading.Thread]:
     yield thread
     thread.join(PATIENCE_S)
     assert not thread.is_alive(), "a thread did not end"
+
+
+async def until_so(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
+    """As `until`, for what an event loop does meanwhile."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for tells nobody)
+            await asyncio.sleep(0.005)

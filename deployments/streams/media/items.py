@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import av
 
@@ -15,6 +15,23 @@ from deployments.streams.spec import SourceInfo
 
 Packet: TypeAlias = "av.Packet[av.stream.Stream]"
 """In quotes, for the class is generic only to the type checker."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPacket:
+    """One packet of encoded video as the source sent it, on the timeline of the pictures.
+
+    Attributes:
+        packet: the source's own, for its data and whether it is a key frame.
+        pts, dts: in ``time_base`` units.
+        template: stream with the parameters of the connection; it outlives the source.
+    """
+
+    packet: Packet
+    pts: int
+    dts: int
+    time_base: Fraction
+    template: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,8 @@ class VideoItem:
         decoded_at: the same instant of ``time.monotonic()``.
         decode_s: seconds that decoding took, without waiting for the packet.
         stretch: of `Timeline`; another one than that of the item before where the source began anew.
+        packets: what was read for it: its own packet, and those before it that gave no picture. None of a source
+            that is not decoded.
     """
 
     picture: AvPicture
@@ -37,6 +56,7 @@ class VideoItem:
     decoded_at: float
     decode_s: float = 0.0
     stretch: int = 0
+    packets: tuple[VideoPacket, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

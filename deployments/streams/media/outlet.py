@@ -1,7 +1,8 @@
 """How an output is dialled: the URL policy held at the moment of connecting.
 
 rtsp, rtmp and srt get the literal address that was checked (FFmpeg follows no redirect where it publishes); rtsps and
-rtmps keep the host's name, for TLS, and go through an `Egress`, which dials the address that it checked. A file is
+rtmps keep the host's name, for TLS, and go through an `Egress`, which dials the address that it checked; so does the
+signalling of WHIP, whose server names the addresses that media goes to: `webrtc.publish` checks those. A file is
 written by the descriptor of its folder, which is checked once open.
 """
 
@@ -23,12 +24,14 @@ TIMEOUT_S = 10.0
 class Way:
     """What to open: a URL or the path of a file, the proxy for TLS where it needs one, the descriptor of its folder.
 
-    The path goes by the descriptor's number; whoever asked for the way closes it.
+    The path goes by the descriptor's number; whoever asked for the way closes it. ``private``: whether what the
+    server names may lie in private ranges.
     """
 
     url: str
     proxy: str | None = None
     folder: int | None = None
+    private: bool = True
 
     def close(self) -> None:
         """Give the folder back."""
@@ -49,6 +52,8 @@ class Outlets:
         scheme = url.partition(":")[0].lower()
         if scheme == "file":
             return self._file(Path(checked))
+        if scheme in ("whip+http", "whip+https"):
+            return Way(checked, self._egress.open(), private=self._policy.allow_private)
         if scheme in ("rtsps", "rtmps"):
             return Way(checked, self._egress.open())
         return Way(literal(checked, self._addresses(url)))

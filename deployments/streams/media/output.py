@@ -12,8 +12,10 @@ from typing import Any
 
 from deployments.errors import RaysightError, StreamError, StreamErrorCode
 from deployments.streams.backoff import Backoff
+from deployments.streams.media.errors import place
 from deployments.streams.media.outlet import Way
 from deployments.streams.media.packets import EncodedPacket, PacketQueue
+from deployments.streams.media.passthrough import CARRIES
 from deployments.streams.media.sink import Sink, Target, target_of
 from deployments.streams.spec import LastError, OutputSpec, OutputStatus
 from deployments.streams.urls import join_credentials
@@ -60,6 +62,7 @@ class Output:
         self._resolve = resolve
         self._on_error = on_error
         self._backoff = backoff or Backoff()
+        self._want_key_frame = want_key_frame
         self._queue = PacketQueue(want_key_frame)
         self._lock = threading.Lock()
         self._status = OutputStatus(url=spec.url, state="connecting")
@@ -145,7 +148,7 @@ class Output:
     def _connected(self, first: EncodedPacket) -> Sink:
         way = self._resolve(self.spec.url)
         try:
-            sink = Sink(self._target(way), first.template, self._audio)
+            sink = Sink(self._target(way, first.template), first.template, self._audio)
         finally:
             way.close()  # the sink's process has its own
         with self._lock:
@@ -154,9 +157,12 @@ class Output:
                 sink.kill()
         return sink
 
-    def _target(self, way: Way) -> Target:
+    def _target(self, way: Way, video: Any) -> Target:
         url = join_credentials(way.url, self.spec.credentials)
-        target = replace(target_of(url), proxy=way.proxy, folder=way.folder)
+        target = replace(target_of(url), proxy=way.proxy, folder=way.folder, private=way.private)
+        if self.spec.codec == "copy" and (codec := video.codec_context.name) not in CARRIES[target.format]:
+            message = f"{place(self.spec.url)}: {target.format} can't carry {codec}: set the output's codec to h264."
+            raise StreamError(StreamErrorCode.CODEC_UNSUPPORTED, message)
         return replace(target, url=_unused(target.url)) if target.format == "mp4" else target
 
     def _next(self, sink: Sink) -> EncodedPacket | None:
@@ -169,6 +175,9 @@ class Output:
         """Bring the status up to date."""
         if sink.is_open:
             self._backoff.healthy(time.monotonic())
+        if sink.wants_key_frame:
+            sink.wants_key_frame = False
+            self._want_key_frame()
         with self._lock:
             self._unconfirmed += sent
             if not sink.is_open:

@@ -10,17 +10,18 @@ from fractions import Fraction
 from functools import partial
 from typing import Any, NamedTuple
 
-import av
-
 from deployments.streams.frame import Picture
+from deployments.streams.media.audience import Audience
 from deployments.streams.media.encoder import X264, H264Encoder
 from deployments.streams.media.errors import ReadError
 from deployments.streams.media.gpu import Nvenc
-from deployments.streams.media.items import AudioItem
+from deployments.streams.media.items import AudioItem, VideoPacket
 from deployments.streams.media.outlet import Way
 from deployments.streams.media.output import Output
 from deployments.streams.media.packets import EncodedPacket
+from deployments.streams.media.passthrough import Passthrough
 from deployments.streams.media.picture import AvPicture
+from deployments.streams.media.reader import kept
 from deployments.streams.spec import LastError, OutputSpec, OutputStatus, SourceInfo
 
 
@@ -33,8 +34,13 @@ class _Wish(NamedTuple):
     slate: bool
 
 
-def _wish(spec: OutputSpec) -> _Wish:
-    return _Wish(spec.bitrate, spec.gop_s, spec.annotate, spec.slate)
+_FOR_VIEWERS = _Wish(bitrate=4_000_000, gop_s=2.0, annotate=True, slate=False)
+"""Where no output has boxes drawn; as `OutputSpec` has it by default."""
+
+
+def _wish(spec: OutputSpec) -> _Wish | None:
+    """None for the source's own packets."""
+    return _Wish(spec.bitrate, spec.gop_s, spec.annotate, spec.slate) if spec.codec != "copy" else None
 
 
 class _Group:
@@ -67,6 +73,8 @@ class Publisher:
         resolve: checks a URL and gives the way to open it; raises `RaysightError`.
         nvenc: the stream's place on the GPU, None for none.
         on_error: gets the URL of an output that broke, and how, on that one's thread.
+        audience: the stream's viewers, for whom it encodes while there are some.
+        raw: who wants the source's packets as they are.
     """
 
     def __init__(
@@ -78,12 +86,18 @@ class Publisher:
         resolve: Callable[[str], Way],
         nvenc: Nvenc | None = None,
         on_error: Callable[[str, LastError], None] = lambda url, error: None,
+        audience: Audience | None = None,
+        raw: Audience | None = None,
     ) -> None:
+        self._audience = audience or Audience()
+        self._audience.when_empty(self._release)
+        self._raw = raw or Audience()
+        self._passthrough = Passthrough()
         self._nvenc = nvenc
         self._on_error = on_error
         self._fps = None if info.fps is None else Fraction(info.fps).limit_denominator(1001)
         self._time_base = time_base
-        self._audio = None if audio_template is None else _kept(audio_template)
+        self._audio = None if audio_template is None else kept(audio_template)
         self._resolve = resolve
         self._groups: dict[_Wish, _Group] = {}
         self._outputs: tuple[Output, ...] = ()
@@ -94,13 +108,13 @@ class Publisher:
 
     @property
     def active(self) -> bool:
-        """Whether any output is there to encode for; those that failed for good don't count."""
-        return any(not output.failed for output in self._outputs)
+        """Whether there is anybody to encode for: a viewer, or an output that has not failed for good."""
+        return self._audience.wanted or any(_encodes(output) for output in self._outputs)
 
     @property
     def wants_annotated(self) -> bool:
-        """Whether any output shows boxes, so that they are worth drawing."""
-        return any(output.spec.annotate and not output.failed for output in self._outputs)
+        """Whether a viewer or any output shows boxes, so that they are worth drawing."""
+        return self._audience.wanted or any(output.spec.annotate and not output.failed for output in self._outputs)
 
     @property
     def wants_slate(self) -> bool:
@@ -113,28 +127,31 @@ class Publisher:
         plain: Picture | None,
         annotated: Picture | None,
         on_sent: Callable[[float], None] | None = None,
-    ) -> None:
+    ) -> int:
         """Encode and send one frame; takes as long as encoding does, whatever the outputs do.
 
         An output whose own kind of picture is None gets the other one: a frame without boxes is better than none.
         Frames whose ``pts`` does not grow are left out, as no container takes them. Each output calls ``on_sent`` once
-        it has sent the frame, on its own thread, with the monotonic time at which the frame was encoded.
+        it has sent the frame, on its own thread, with the monotonic time at which the frame was encoded. The answer
+        is how often it was encoded.
 
         Raises:
             av.FFmpegError: the picture can't be encoded.
         """
         with self._encoding:
+            if self._audience.wanted:
+                self._groups.setdefault(self._watched, _Group())
             pictures = {wish: (annotated or plain) if wish.annotate else (plain or annotated) for wish in self._groups}
-            self._write(pts, pictures, slate=False, on_sent=on_sent)
+            return self._write(pts, pictures, slate=False, on_sent=on_sent)
 
-    def write_slate(self, pts: int, picture: Picture) -> None:
+    def write_slate(self, pts: int, picture: Picture) -> int:
         """As `write`, to the outputs alone that want a slate. It begins with a key frame, and so does what follows it.
 
         Raises:
             av.FFmpegError: the picture can't be encoded.
         """
         with self._encoding:
-            self._write(pts, {wish: picture for wish in self._groups if wish.slate}, slate=True)
+            return self._write(pts, {wish: picture for wish in self._groups if wish.slate}, slate=True)
 
     def _write(
         self,
@@ -143,26 +160,52 @@ class Publisher:
         *,
         slate: bool,
         on_sent: Callable[[float], None] | None = None,
-    ) -> None:
+    ) -> int:
         if self._last_pts is not None and pts <= self._last_pts:
-            return
+            return 0
         self._last_pts = pts
         failure: Exception | None = None
+        encoded = 0
+        watched = self._watched if self._audience.wanted else None
         for wish, picture in pictures.items():
             group = self._groups[wish]
-            if picture is None or not group.wanted:
+            if picture is None or not (group.wanted or wish == watched):
                 continue
-            if group.shows_slate != slate:
-                group.shows_slate = slate
+            if (wish == watched and self._audience.key_frame_due()) or group.shows_slate != slate:
                 group.key_wanted.set()
+            group.shows_slate = slate
             try:
-                self._encode(wish, group, _of_av(picture), pts, on_sent)
+                packets = self._encode(wish, group, _of_av(picture), pts)
             except ReadError as error:
                 failure = failure or error
                 for output in group.outputs:
                     output.unencodable(_why_unencodable(picture))
+                continue
+            encoded += 1
+            if on_sent is not None:
+                packets = [replace(packet, on_sent=partial(on_sent, time.monotonic())) for packet in packets]
+            self._hand_out(packets, group, watched=wish == watched)
         if failure is not None:
             raise failure
+        return encoded
+
+    def _hand_out(self, packets: Sequence[EncodedPacket], group: _Group, *, watched: bool) -> None:
+        for packet in packets:
+            for output in group.outputs:
+                output.offer(packet)
+            if watched:
+                self._audience.offer(packet)
+
+    def write_packets(self, packets: Sequence[VideoPacket]) -> None:
+        """Send packets of the source's video as they are, to the outputs that want them so."""
+        copies = [output for output in self._outputs if output.spec.codec == "copy" and not output.failed]
+        if not copies and not self._raw.wanted:
+            self._passthrough.pause()
+            return
+        for packet in self._passthrough.packets(packets):
+            for output in copies:
+                output.offer(packet)
+            self._raw.offer(packet)
 
     def write_audio(self, item: AudioItem) -> None:
         """Send one packet of the source's sound as it is."""
@@ -181,10 +224,11 @@ class Publisher:
         )
         for output in self._outputs:
             output.offer(encoded)
+        self._raw.offer(encoded)
 
     def statuses(self) -> tuple[OutputStatus, ...]:
         """How the outputs are doing, in the order of their specs."""
-        encoders = {wish: group.encoder for wish, group in list(self._groups.items())}
+        encoders: dict[_Wish | None, Any] = {wish: group.encoder for wish, group in list(self._groups.items())}
         return tuple(_status(output, encoders.get(_wish(output.spec))) for output in self._outputs)
 
     def update(self, outputs: Sequence[OutputSpec]) -> None:
@@ -206,13 +250,15 @@ class Publisher:
         self.update(())
 
     def _made(self, spec: OutputSpec) -> Output:
-        with self._encoding:
-            group = self._groups.setdefault(_wish(spec), _Group())
+        wish, wants = _wish(spec), _wants_nothing
+        if wish is not None:
+            with self._encoding:
+                wants = self._groups.setdefault(wish, _Group()).key_wanted.set
         return Output(
             spec,
             audio=self._audio,
             resolve=self._resolve,
-            want_key_frame=group.key_wanted.set,
+            want_key_frame=wants,
             on_error=partial(self._on_error, spec.url),
         )
 
@@ -226,9 +272,22 @@ class Publisher:
                     if group.encoder is not None:
                         group.encoder.close()
 
-    def _encode(
-        self, wish: _Wish, group: _Group, picture: AvPicture, pts: int, on_sent: Callable[[float], None] | None
-    ) -> None:
+    @property
+    def _watched(self) -> _Wish:
+        """What viewers get: the video that is encoded anyway for an output with boxes, if there is one."""
+        wishes = (wish for wish, group in self._groups.items() if wish.annotate and group.wanted)
+        return next(wishes, _FOR_VIEWERS)
+
+    def _release(self) -> None:
+        """The last viewer has left."""
+        with self._encoding:
+            group = self._groups.get(_FOR_VIEWERS)
+            if group is not None and not group.outputs:
+                del self._groups[_FOR_VIEWERS]
+                if group.encoder is not None:
+                    group.encoder.close()
+
+    def _encode(self, wish: _Wish, group: _Group, picture: AvPicture, pts: int) -> list[EncodedPacket]:
         if group.encoder is not None and not group.encoder.takes(picture):
             group.encoder.close()
             group.encoder = None
@@ -237,18 +296,13 @@ class Publisher:
         key_frame = group.key_wanted.is_set()
         group.key_wanted.clear()
         try:
-            packets = group.encoder.encode(picture, pts, key_frame=key_frame)
+            return group.encoder.encode(picture, pts, key_frame=key_frame)
         except ReadError as error:
             if self._nvenc is None or group.encoder.codec == X264:
                 raise
             self._nvenc.give_up(error)
             group.encoder = self._opened(wish, picture)
-            packets = group.encoder.encode(picture, pts)
-        for packet in packets:
-            if on_sent is not None:
-                packet = replace(packet, on_sent=partial(on_sent, time.monotonic()))
-            for output in group.outputs:
-                output.offer(packet)
+            return group.encoder.encode(picture, pts)
 
     def _opened(self, wish: _Wish, picture: AvPicture) -> H264Encoder:
         how: Any = {
@@ -263,6 +317,14 @@ class Publisher:
 
 def _why_unencodable(picture: Picture) -> str:
     return f"Pictures of {picture.width}x{picture.height} can't be encoded as H.264: set the source to another size."
+
+
+def _wants_nothing() -> None:
+    """The source's key frames come when they come."""
+
+
+def _encodes(output: Output) -> bool:
+    return output.spec.codec != "copy" and not output.failed
 
 
 def _status(output: Output, encoder: H264Encoder | None) -> OutputStatus:
@@ -280,8 +342,3 @@ def _of_av(picture: Picture) -> AvPicture:
     if not isinstance(picture, AvPicture):
         raise TypeError(f"A picture that was decoded by PyAV is needed, not {type(picture).__name__}.")
     return picture
-
-
-def _kept(template: Any) -> Any:
-    """A stream with the same parameters that does not end with the source's container."""
-    return av.open("-", "w", format="null").add_stream_from_template(template, opaque=True)

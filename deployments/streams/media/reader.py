@@ -47,6 +47,7 @@ class Opened:
     video: av.VideoStream
     audio: av.AudioStream | None
     audio_template: av.AudioStream | None
+    video_template: Any
     fps: Fraction | None
 
 
@@ -164,7 +165,13 @@ def _survey(container: InputContainer, url: str) -> Opened:
     context.thread_count = 1 if context.is_hwaccel else DECODER_THREADS
     audio = container.streams.best("audio")
     audio = audio if isinstance(audio, av.AudioStream) and audio.codec_context is not None else None
-    return Opened(container, video, audio, _template(audio) if audio is not None else None, _fps(video))
+    sound = _template(audio) if audio is not None else None
+    return Opened(container, video, audio, sound, kept(video), _fps(video))
+
+
+def kept(stream: Any) -> Any:
+    """A stream with the same parameters that does not end with the container of ``stream``."""
+    return av.open("-", "w", format="null").add_stream_from_template(stream, opaque=True)
 
 
 def _template(audio: av.AudioStream) -> av.AudioStream | None:

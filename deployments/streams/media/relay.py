@@ -6,7 +6,8 @@ So the connection lives in a process of its own, which `sink.Sink` can kill.
 
 Standard input brings one line of JSON (`Target`, credentials included, which is why it is no argument), and then the
 packets as NUT, FFmpeg's container that keeps any codec and time base. Standard output takes one line of JSON for each
-event: ``{"event": "open", "left_out": str | null}`` and ``{"event": "error", "code": str, "message": str}``.
+event: ``{"event": "open", "left_out": str | null}`` and ``{"event": "error", "code": str, "message": str}``; and from
+`deployments.streams.webrtc.publish`, which is started in its place for WHIP, ``{"event": "key"}``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from av import error as averror
 
 from deployments.errors import StreamErrorCode
 from deployments.streams.media import errors
+from deployments.streams.media.sink import SHOWN_AFTER
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -38,7 +40,7 @@ _MESSAGES = {
     StreamErrorCode.TIMEOUT: "No answer in time: check that the host can be reached.",
     StreamErrorCode.TLS_FAILED: "No secure connection could be made: check the server's certificate.",
     StreamErrorCode.CODEC_UNSUPPORTED: "No output of this kind is possible here: choose another protocol.",
-    StreamErrorCode.INVALID_DATA: "The server or the container does not take this stream: check that it accepts H.264.",
+    StreamErrorCode.INVALID_DATA: "The server or the container does not take this: check that it accepts the codec.",
     StreamErrorCode.ENDED: "The receiver cut the connection.",
     StreamErrorCode.FORBIDDEN_ADDRESS: "The server redirects to where this output may not go: give the final address.",
 }
@@ -46,21 +48,38 @@ _MESSAGES = {
 
 def main() -> int:
     """Relay until standard input ends; the exit status is 0 where all was written."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphan keeps on sending
-    errors.silence()
-    target = json.loads(_first_line())
+    target = begin()
     phase: errors.Phase = "open"
     try:
-        with av.open("pipe:0", format="nut", options=_NO_PROBING) as packets:
+        with incoming() as packets:
             output, streams, left_out = _opened(target, packets)
-            _tell({"event": "open", "left_out": left_out})
+            tell({"event": "open", "left_out": left_out})
             phase = "read"
             _relay(packets, output, streams)
             output.close()
     except errors.ReadError as error:
-        _tell({"event": "error", **_described(error, target["url"], phase)})
+        tell({"event": "error", **_described(error, target["url"], phase)})
         return 1
     return 0
+
+
+def begin() -> dict[str, Any]:
+    """The target, once this process ends with its parent."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphan keeps on sending
+    errors.silence()
+    target: dict[str, Any] = json.loads(_first_line())
+    return target
+
+
+def incoming() -> Any:
+    """The packets that come behind the target."""
+    return av.open("pipe:0", format="nut", options=_NO_PROBING)
+
+
+def taken_apart(packet: Any) -> tuple[bytes, Fraction]:
+    """The data of a packet that came, and the seconds from when it is sent until it is shown."""
+    data = bytes(packet)
+    return data[: -SHOWN_AFTER.size], Fraction(SHOWN_AFTER.unpack(data[-SHOWN_AFTER.size :])[0], 1_000_000_000)
 
 
 def _first_line() -> bytes:
@@ -103,15 +122,16 @@ def _relay(packets: Any, output: Any, streams: dict[int, Any]) -> None:
             continue
         before, after = Fraction(packet.time_base), Fraction(stream.time_base)
         index = packet.stream_index
-        # There are no B-frames, so dts is pts, which is all that NUT keeps. A coarser time base, such as FLV's
-        # milliseconds, can make two timestamps one, which muxers refuse.
-        pts = max(round(packet.pts * before / after), last.get(index, -(1 << 62)) + 1)
-        duration = round((packet.duration or 0) * before / after)
-        last[index] = pts
-        packet.stream = stream
-        packet.time_base = stream.time_base
-        packet.pts, packet.dts, packet.duration = pts, pts, duration
-        output.mux_one(packet)
+        data, shown_after = taken_apart(packet)
+        # A coarser time base, such as FLV's milliseconds, can make two timestamps one, which muxers refuse.
+        dts = max(round(packet.pts * before / after), last.get(index, -(1 << 62)) + 1)
+        last[index] = dts
+        copy: Any = av.Packet(data)
+        copy.stream, copy.time_base = stream, stream.time_base
+        copy.pts, copy.dts = dts + max(0, round(shown_after / after)), dts
+        copy.duration = round((packet.duration or 0) * before / after)
+        copy.is_keyframe = packet.is_keyframe
+        output.mux_one(copy)
 
 
 def _described(error: BaseException, url: str, phase: errors.Phase) -> dict[str, str]:
@@ -122,7 +142,8 @@ def _described(error: BaseException, url: str, phase: errors.Phase) -> dict[str,
     return {"code": code.value, "message": f"{errors.place(url)}: {_MESSAGES[code]}"}
 
 
-def _tell(event: dict[str, Any]) -> None:
+def tell(event: dict[str, Any]) -> None:
+    """Report an event."""
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 

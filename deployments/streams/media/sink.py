@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -37,7 +38,12 @@ _BY_SCHEME: dict[str, tuple[str, dict[str, str]]] = {
     "rtmp": ("flv", _FROM_ZERO | {"flvflags": "no_duration_filesize"}),
     "rtmps": ("flv", _FROM_ZERO | {"flvflags": "no_duration_filesize"}),
     "srt": ("mpegts", {}),
+    "whip+http": ("whip", {}),
+    "whip+https": ("whip", {}),
 }
+_PROGRAMS = {"whip": "deployments.streams.webrtc.publish"}
+"""What sends where FFmpeg does not."""
+
 _BY_SUFFIX: dict[str, tuple[str, dict[str, str]]] = {
     # Fragments while it is written, so that a crash costs the last GOP at most, and a plain MP4 once it is closed.
     # The delayed header lets sound and video begin at different times.
@@ -49,11 +55,16 @@ _BY_SUFFIX: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+SHOWN_AFTER = struct.Struct(">q")
+"""The end of each packet on the way to a relay: pts less dts, in nanoseconds, as NUT has time bases of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a relay sends to; ``url`` is what FFmpeg opens, credentials included: never log it.
 
-    ``proxy`` is what FFmpeg connects through where it speaks TLS, ``folder`` a descriptor that ``url`` goes by.
+    ``proxy`` is what FFmpeg connects through where it speaks TLS, ``folder`` a descriptor that ``url`` goes by;
+    ``private`` is that of `Way`.
     """
 
     url: str
@@ -61,6 +72,7 @@ class Target:
     options: dict[str, str]
     proxy: str | None = None
     folder: int | None = None
+    private: bool = True
 
 
 def target_of(url: str) -> Target:
@@ -74,7 +86,7 @@ def target_of(url: str) -> Target:
     if known is None:
         raise StreamError(
             StreamErrorCode.CODEC_UNSUPPORTED,
-            "No output of this kind: use rtsp, rtmp or srt, or a file that ends in .mp4 or .m3u8.",
+            "No output of this kind: use rtsp, rtmp, srt or whip+https, or a file that ends in .mp4 or .m3u8.",
         )
     container, options = known
     return Target(url, container, _AT_ONCE | options)
@@ -86,6 +98,9 @@ class Sink:
     Args:
         video, audio: template streams; ``audio`` is left out where it can't be carried.
 
+    Attributes:
+        wants_key_frame: a receiver asked for one; whoever answers that takes it back.
+
     Raises:
         OSError: no process could be started.
     """
@@ -93,6 +108,7 @@ class Sink:
     def __init__(self, target: Target, video: Any, audio: Any | None) -> None:
         self.left_out: str | None = None
         self.is_open = False
+        self.wants_key_frame = False
         self._place = errors.place(target.url)
         self._heard = bytearray()
         self._error: StreamError | None = None
@@ -100,7 +116,7 @@ class Sink:
         self._nut = _Nut(video, audio)
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.streams.media.relay"],
+            [sys.executable, "-m", _PROGRAMS.get(target.format, "deployments.streams.media.relay")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -196,7 +212,9 @@ class Sink:
             line, _, rest = bytes(self._heard).partition(b"\n")
             self._heard = bytearray(rest)
             event = json.loads(line)
-            if event["event"] == "open":
+            if event["event"] == "key":
+                self.wants_key_frame = True
+            elif event["event"] == "open":
                 self.is_open, self.left_out = True, event["left_out"]
             else:
                 self._error = StreamError(StreamErrorCode(event["code"]), event["message"])
@@ -241,9 +259,11 @@ class _Nut:
         if stream is None or packet.dts <= self._last.get(packet.audio, packet.dts - 1):
             return b""
         self._last[packet.audio] = packet.dts
-        copy: Any = av.Packet(packet.data)
+        # NUT keeps one time: that in which packets are sent. When a picture is shown stands behind its data.
+        after_ns = round((packet.pts - packet.dts) * packet.time_base * 1_000_000_000)
+        copy: Any = av.Packet(packet.data + SHOWN_AFTER.pack(after_ns))
         copy.stream, copy.time_base = stream, packet.time_base
-        copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+        copy.pts, copy.dts, copy.duration = packet.dts, packet.dts, packet.duration
         copy.is_keyframe = packet.key_frame
         self._container.mux_one(copy)
         return self._buffer.taken()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.media import errors
 from deployments.streams.media.connection import Connection
 from deployments.streams.media.gpu import Nvdec, decoder_name
-from deployments.streams.media.items import AudioItem, Packet, Source, VideoItem
+from deployments.streams.media.items import AudioItem, Packet, Source, VideoItem, VideoPacket
 from deployments.streams.media.pacing import Pacer
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.reader import Opened, PacketReader
@@ -27,6 +28,9 @@ from deployments.streams.spec import SourceInfo, SourceSpec
 
 MAX_UNDECODABLE = 100
 """Packets in a row that can't be decoded until the source counts as broken: four seconds at 25 fps."""
+
+MAX_PENDING = 256
+"""Packets kept until the picture comes that they were read for; more only where nothing can be decoded."""
 
 NOT_STEADY = ("file", "http", "https")
 """Schemes of files, and of playlists, which bring several seconds of video at once and then nothing for as long."""
@@ -98,6 +102,7 @@ class AvSource:
         self._key_seen = False
         self._info: SourceInfo | None = None
         self._first: list[av.VideoFrame] = []
+        self._pending: deque[Packet] = deque(maxlen=MAX_PENDING)
         self._connection = Connection(spec, policy, timeouts, nvdec)
         self._reader = PacketReader(self._connection.opened, spec.url, loop=spec.loop and self._is_file)
         self._pacer = Pacer(self._reader.stopped)
@@ -182,6 +187,7 @@ class AvSource:
         if before is not None:
             before.container.close()
         self._key_seen = False
+        self._pending.clear()
         self._timeline.connected(1 / opened.fps if opened.fps else None, keep_gap=before is None)
 
     def _pictureless(self) -> StreamError:
@@ -207,6 +213,8 @@ class AvSource:
         if not self._key_seen and packet.size and not packet.is_keyframe:
             return []  # its references were sent before this connection
         self._key_seen = True
+        if packet.size:
+            self._pending.append(packet)
         started = time.perf_counter()
         try:
             frames = [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
@@ -245,8 +253,22 @@ class AvSource:
             return None
         picture = AvPicture(upright(frame))
         self._describe_anew(picture)
-        stretch = self._timeline.stretch
-        return VideoItem(picture, pts, base, time.time(), time.monotonic(), self._decode_s, stretch)
+        times = (time.time(), time.monotonic(), self._decode_s)
+        return VideoItem(picture, pts, base, *times, self._timeline.stretch, self._read_for(pts))
+
+    def _read_for(self, pts: int) -> tuple[VideoPacket, ...]:
+        """The packets since the last picture; one without times of its own has those of the picture."""
+        assert self._opened is not None
+        found, timeline = [], self._timeline
+        for packet in self._pending:
+            base = fraction(packet.time_base)
+            shown = timeline.packet(packet.pts, base)
+            shown = pts if shown is None else shown
+            sent = timeline.packet(packet.dts, base)
+            times = (shown, shown if sent is None else sent, timeline.time_base)
+            found.append(VideoPacket(packet, *times, self._opened.video_template))
+        self._pending.clear()
+        return tuple(found)
 
     def _describe_anew(self, picture: AvPicture) -> None:
         """A camera may change its size without a new connection."""

@@ -1,4 +1,8 @@
-"""A source that needs no camera: ``testsrc://?fps=30&size=1280x720`` moves, counts its frames and shows the time."""
+"""A source that needs no camera: ``testsrc://?fps=30&size=1280x720`` moves, counts its frames and shows the time.
+
+The time is there for people, and as `CODE_CELLS` black and white cells along the lower edge for programs that measure
+how old a picture is when it is seen: the bits of `time_code`, the highest first.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,12 @@ WIDTH = (16, 3840)
 HEIGHT = (16, 2160)
 TEXT_WIDTH, TEXT_HEIGHT = 120, 60
 """Pixels below which the text would cover the pattern without being readable."""
+
+CODE_CELLS = 32
+"""28 bits of time, and four by which a picture of something else is told apart."""
+
+CODE_ROWS = 12
+"""The strip's part of the height is one in so many."""
 
 _FIELD = "source.url"
 _STEP = 4
@@ -59,6 +69,15 @@ def parse(url: str) -> tuple[int, int, int]:
         if not least <= value <= most:
             raise InvalidSpec(_FIELD, f"{name} must be from {least} to {most}, not {value}.")
     return int(fps), width, height
+
+
+def time_code(at: float) -> int:
+    """Milliseconds of a Unix time, modulo 2**28 (three days), and behind them the XOR of its seven nibbles."""
+    value = int(at * 1000) & 0xFFFFFFF
+    check = 0
+    for shift in range(0, 28, 4):
+        check ^= value >> shift & 15
+    return value << 4 | check
 
 
 class PatternSource:
@@ -137,6 +156,9 @@ class _Drawing:
         np.copyto(planes.v, self._red[:, half : half + columns])
         if self._width >= TEXT_WIDTH and self._height >= TEXT_HEIGHT:
             self._write(planes.y, number, now)
+            bits = np.array([time_code(now) >> bit & 1 for bit in reversed(range(CODE_CELLS))], np.uint8)
+            cells = np.repeat(16 + bits * 219, self._width // CODE_CELLS)
+            planes.y[-(self._height // CODE_ROWS) :, : cells.size] = cells
         return picture
 
     def _write(

@@ -84,6 +84,12 @@ class Timeline:
         self._last_audio = value
         return value
 
+    def packet(self, pts: int | None, time_base: Fraction | None) -> int | None:
+        """Where a time of the source's lies, once a picture of the connection has come; it need not rise."""
+        if pts is None or time_base is None or self._offset is None:
+            return None
+        return self._ticks(pts * time_base) + self._offset
+
     @property
     def _jump(self) -> int:
         return self._ticks(Fraction(MAX_JUMP_S))

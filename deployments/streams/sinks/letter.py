@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
-from deployments.streams.sinks.spec import EventType, SinkSpec
+from deployments.streams.sinks.spec import EventType
 from deployments.streams.tracking.geometry import inside_by
 from deployments.streams.tracking.spec import ZoneSpec
 
@@ -51,8 +51,24 @@ class Letter:
 Event = dict[str, Any]
 
 
-def letters(spec: SinkSpec, zones: Sequence[ZoneSpec], event: Event, in_zones: Sequence[Event]) -> Iterator[Letter]:
-    """What a sink takes of one frame: a detection event without a detection is not sent."""
+class Wanted(Protocol):
+    """Which events count, as `SinkSpec` has it."""
+
+    @property
+    def events(self) -> tuple[EventType, ...]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def confidence(self) -> float | None: ...
+
+    @property
+    def zones(self) -> tuple[str, ...] | None: ...
+
+
+def letters(spec: Wanted, zones: Sequence[ZoneSpec], event: Event, in_zones: Sequence[Event]) -> Iterator[Letter]:
+    """What a sink, or who records, takes of one frame: a detection event without a detection is not sent."""
     if "detection" in spec.events:
         found = [detection for detection in event["detections"] if _wanted(spec, zones, event, detection)]
         if found:
@@ -64,7 +80,7 @@ def letters(spec: SinkSpec, zones: Sequence[ZoneSpec], event: Event, in_zones: S
                 yield Letter.of(happened, "zone", index)
 
 
-def _wanted(spec: SinkSpec, zones: Sequence[ZoneSpec], event: Event, detection: Event) -> bool:
+def _wanted(spec: Wanted, zones: Sequence[ZoneSpec], event: Event, detection: Event) -> bool:
     if spec.classes is not None and detection["label"] not in spec.classes:
         return False
     if spec.confidence is not None and detection["confidence"] < spec.confidence:

@@ -11,11 +11,12 @@ import httpx
 import pytest
 
 from deployments.streams.spec import StreamView
-from serve_app.api import own
+from serve_app.api import own, playbacks
 from serve_app.auth.config import AuthArgs, close_doors
 from serve_app.auth.keyring import LIFE_S, Keyring
 from serve_app.auth.roles import Role
 from tests.support.closed_api import BASE, ClosedApi, CountingStore, problem
+from tests.support.waiting import until_so
 
 NORTH = {"site": "north"}
 SOUTH = {"site": "south"}
@@ -432,3 +433,20 @@ def test_a_damaged_record_opens_nothing(closed: ClosedApi, store: CountingStore)
     assert closed.call("GET", "/v1/streams", key).status_code == 200
     listed = closed.call("GET", "/v1/keys", closed.key("admin")).json()["items"]
     assert {item["name"] for item in listed} == {"the viewer", "the admin"}
+
+
+def test_watching_by_webrtc_counts_as_a_view_and_ends_with_the_key(
+    closed: ClosedApi, north: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playbacks, "ASK_S", 0.01)
+    path = "/v1/streams/north-1/whep"
+    offer: dict[str, Any] = {"content": "an offer", "headers": {"Content-Type": "application/sdp"}}
+    key = closed.key("viewer", labels=NORTH, quotas={"event_streams": 1})
+    problem(closed.call("POST", path, None, **offer), 401, "unauthorized")
+    problem(closed.call("POST", path, closed.key("viewer", labels=SOUTH), **offer), 404, "stream_not_found")
+    assert closed.call("POST", path, key, **offer).status_code == 201
+    problem(closed.call("POST", path, key, **offer), 429, "quota_exceeded")
+    assert closed.streams.playing == {"viewer-0": True}
+    closed.runner.run(closed.keys.remove(key.split("_")[1]))
+    seats = closed.app.state.viewers.seats
+    closed.runner.run(until_so(lambda: not closed.streams.playing["viewer-0"] and not seats.taken))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import threading
 import time
 from statistics import median
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deployments.errors import InvalidSpec
 from deployments.streams.media.items import VideoItem
-from deployments.streams.media.test_pattern import PatternSource, parse
+from deployments.streams.media.test_pattern import CODE_CELLS, PatternSource, parse, time_code
 from deployments.streams.media.timeline import Timeline
 
 
@@ -93,3 +97,20 @@ def test_a_720p_picture_costs_less_than_two_milliseconds() -> None:
         next(items)
         costs.append(time.thread_time() - began)
     assert median(costs) < 0.002
+
+
+def test_programs_can_read_when_a_picture_was_drawn() -> None:
+    before = time.time()
+    (item,) = video("testsrc://?fps=240&size=640x360", 1)
+    strip = item.picture.planes().y[-15]
+    bits = [int(strip[cell * 20 + 10] > 128) for cell in range(CODE_CELLS)]
+    found = int("".join(map(str, bits)), 2)
+    assert found in {time_code(before + ms / 1000) for ms in range(1000)}
+
+
+@given(st.floats(0, 2e9))
+def test_a_time_code_tells_its_millisecond_and_no_single_bit_passes_for_another(at: float) -> None:
+    code = time_code(at)
+    assert code >> 4 == int(at * 1000) % 2**28
+    nibbles = [code >> shift & 15 for shift in range(0, 32, 4)]
+    assert functools.reduce(operator.xor, nibbles) == 0

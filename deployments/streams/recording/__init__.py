@@ -1,0 +1,1 @@
+"""Clips around events, of the packets that the source sent."""
