@@ -14,24 +14,23 @@ export function csrfToken() {
   return /(?:^|; )raysight_csrf=([^;]*)/.exec(document.cookie)?.[1];
 }
 
-function headersOf(method, body, { type, generation }) {
-  const headers = body === undefined ? {} : { "Content-Type": type ?? "application/json" };
+function headersOf(method, body, type = "application/json", generation = undefined) {
+  const headers = body === undefined ? {} : { "Content-Type": type };
   const token = csrfToken();
   if (token && method !== "GET") headers["X-CSRF-Token"] = token;
   if (generation !== undefined) headers["If-Match"] = `"${generation}"`;
   return headers;
 }
 
-/** `type`: that of a body which is text; any other becomes JSON. */
-async function ask(method, path, body, { signal, redirect, ...rest } = {}) {
+/** `type`: that of a body which is text; any other becomes JSON. `options`: those of fetch. */
+async function ask(method, path, body, { type, generation, ...options } = {}) {
   let response;
   try {
     response = await fetch(path, {
+      ...options,
       method,
-      signal,
-      redirect,
-      headers: headersOf(method, body, rest),
-      body: body === undefined || rest.type ? body : JSON.stringify(body),
+      headers: headersOf(method, body, type, generation),
+      body: body === undefined || type ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -62,8 +61,8 @@ export async function watch(path, offer) {
   return { answer: await response.text(), session: response.headers.get("Location") };
 }
 
-/** The server finds out by itself, later, where this does not reach it. */
-export const leave = (session) => ask("DELETE", session).catch(() => null);
+/** Also as the page goes; where this does not reach the server, it finds out by itself, later. */
+export const leave = (session) => ask("DELETE", session, undefined, { keepalive: true }).catch(() => null);
 
 export const streamPath = (id) => `v1/streams/${encodeURIComponent(id)}`;
 

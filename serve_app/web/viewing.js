@@ -25,11 +25,11 @@ export class Viewing {
     this.video = video;
     this.tell = { shown, failed };
     this.over = false;
-    this.played = false;
+    this.frames = 0;
     this.movedAt = performance.now();
     this.left = new AbortController();
-    video.addEventListener("timeupdate", () => this.moved(), { signal: this.left.signal });
-    this.watching = setInterval(() => performance.now() - this.movedAt > PATIENCE_MS && this.fail(), LOOK_MS);
+    video.addEventListener("loadeddata", () => this.look(), { signal: this.left.signal });
+    this.looking = setInterval(() => this.look(), LOOK_MS);
     this.connection = new RTCPeerConnection();
     this.connect().catch((error) => {
       if (this.over) return; // what was closed under it
@@ -60,12 +60,19 @@ export class Viewing {
     await connection.setRemoteDescription({ type: "answer", sdp: answer });
   }
 
-  moved() {
-    if (this.over || !this.video.videoWidth || !this.video.currentTime) return;
-    this.movedAt = performance.now();
-    if (this.played) return;
-    this.played = true;
-    this.tell.shown();
+  /** The video's own time goes on without pictures, so these are counted. */
+  look() {
+    const { totalVideoFrames: frames } = this.video.getVideoPlaybackQuality();
+    if (frames > this.frames) {
+      this.movedAt = performance.now();
+      if (!this.played) this.tell.shown();
+      this.frames = frames;
+    } else if (performance.now() - this.movedAt > PATIENCE_MS) this.fail();
+  }
+
+  /** Whether there ever was a picture. */
+  get played() {
+    return this.frames > 0;
   }
 
   fail() {
@@ -78,7 +85,7 @@ export class Viewing {
     if (this.over) return;
     this.over = true;
     this.left.abort();
-    clearInterval(this.watching);
+    clearInterval(this.looking);
     this.connection.close();
     this.video.srcObject = null;
     if (this.session) leave(this.session);

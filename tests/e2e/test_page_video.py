@@ -1,4 +1,4 @@
-"""The video of a stream's view in a real browser: by WebRTC from a real stream, by MJPEG where that fails; and its clips."""
+"""A stream's video in a real browser: by WebRTC from a real stream, by MJPEG where that fails; and its clips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.recording.shelf import Shelf
@@ -26,7 +26,7 @@ expect.set_options(timeout=20_000)
 
 SPEC = StreamSpec.model_validate({"id": "gate", "source": {"url": "testsrc://?fps=25&size=320x240"}})
 WHEP = "/v1/streams/gate/whep"
-PLAYED = "document.querySelector('.view video').currentTime"
+FRAMES = "document.querySelector('.view video').getVideoPlaybackQuality().totalVideoFrames"
 HIDE = """(hidden) => {
   Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden });
   document.dispatchEvent(new Event('visibilitychange'));
@@ -45,7 +45,14 @@ def showing(browser: Browser, folder: Path, settings: PlaybackSettings) -> Itera
     with theatre(SPEC, folder, settings) as (streams, address), watched_page(browser, address) as page:
         until(lambda: streams.runner.status().state is StreamState.ONLINE)
         asked: list[str] = []
-        page.on("request", lambda sent: asked.append(sent.method) if WHEP in sent.url else None)
+        page.context.add_cookies([{"name": "raysight_csrf", "value": "beside-the-session", "url": address}])
+
+        def note(sent: Request) -> None:
+            if WHEP in sent.url:
+                assert sent.headers["x-csrf-token"] == "beside-the-session"
+                asked.append(sent.method)
+
+        page.on("request", note)
         page.goto(f"{address}/#/streams/gate")
         yield page, streams, asked
 
@@ -56,8 +63,8 @@ def by_webrtc(page: Page) -> None:
     expect(page.locator(".veil")).to_be_hidden()
     expect(page.locator(".view img")).to_be_hidden()
     expect(page.locator("dl.list")).to_contain_text("VideoWebRTC")
-    before = page.evaluate(PLAYED)
-    until(lambda: page.evaluate(PLAYED) > before + 0.5)
+    before = page.evaluate(FRAMES)
+    until(lambda: page.evaluate(FRAMES) > before + 10)
 
 
 def by_mjpeg(page: Page) -> None:
@@ -80,6 +87,10 @@ def test_video_comes_by_webrtc_and_nobody_watches_once_the_view_is_left(browser:
         page.get_by_role("link", name="Models").click()
         until(lambda: streams.viewers.count == 0)
         assert asked == ["POST", "DELETE", "POST", "DELETE"]
+        page.go_back()
+        by_webrtc(page)
+        page.goto("about:blank")
+        until(lambda: streams.viewers.count == 0)
 
 
 def test_a_refusal_is_taken_once_and_the_video_is_mjpeg(browser: Browser, tmp_path: Path) -> None:
