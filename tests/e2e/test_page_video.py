@@ -154,6 +154,8 @@ def test_clips_are_shown_where_a_stream_records(browser: Browser, tmp_path: Path
             expect(clips).to_have_count(2)
             expect(clips.first).to_contain_text("12 s, person")
             expect(clips.first.locator("img")).to_have_js_property("naturalWidth", 320)
+            shape = "picture => picture.clientWidth / picture.clientHeight"
+            assert clips.first.locator("img").evaluate(shape) == pytest.approx(16 / 9, rel=0.05)
             assert Axe().run(page).violations_count == 0
             with page.expect_download() as saved:
                 clips.first.click()
