@@ -14,22 +14,23 @@ export function csrfToken() {
   return /(?:^|; )raysight_csrf=([^;]*)/.exec(document.cookie)?.[1];
 }
 
-function headersOf(method, body, generation) {
-  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+function headersOf(method, body, type = "application/json", generation = undefined) {
+  const headers = body === undefined ? {} : { "Content-Type": type };
   const token = csrfToken();
   if (token && method !== "GET") headers["X-CSRF-Token"] = token;
   if (generation !== undefined) headers["If-Match"] = `"${generation}"`;
   return headers;
 }
 
-async function ask(method, path, body, { signal, generation } = {}) {
+/** `type`: that of a body which is text; any other becomes JSON. `options`: those of fetch. */
+async function ask(method, path, body, { type, generation, ...options } = {}) {
   let response;
   try {
     response = await fetch(path, {
+      ...options,
       method,
-      signal,
-      headers: headersOf(method, body, generation),
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: headersOf(method, body, type, generation),
+      body: body === undefined || type ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -52,6 +53,16 @@ export async function picture(path, width, signal) {
   const response = await ask("GET", path, undefined, { signal });
   return createImageBitmap(await response.blob(), { resizeWidth: width, resizeQuality: "medium" });
 }
+
+/** Begins to watch by WebRTC: the answer to an offer, and what to give `leave` in the end. */
+export async function watch(path, offer) {
+  // A media server would be asked without a key: the session is the API's, and the browser would ask people for one.
+  const response = await ask("POST", path, offer, { type: "application/sdp", redirect: "error" });
+  return { answer: await response.text(), session: response.headers.get("Location") };
+}
+
+/** Also as the page goes; where this does not reach the server, it finds out by itself, later. */
+export const leave = (session) => ask("DELETE", session, undefined, { keepalive: true }).catch(() => null);
 
 export const streamPath = (id) => `v1/streams/${encodeURIComponent(id)}`;
 

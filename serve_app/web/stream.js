@@ -1,6 +1,7 @@
 // One stream: its video, what it counts and sees, how fast it is, what it went through, and what can be done with it.
 
 import { Poll, Problem, call, streamPath } from "./client.js";
+import { Clips } from "./clips.js";
 import { Drops, Facts, Past, Zones, factsOf } from "./details.js";
 import { confirmed } from "./dialog.js";
 import { announce, heading, make, panel, say, setText } from "./dom.js";
@@ -23,6 +24,7 @@ class View {
     this.path = streamPath(id);
     this.video = new Video(id);
     this.events = new Events(id);
+    this.clips = new Clips(id);
     this.plot = new LatencyPlot();
     this.zones = new Zones();
     this.drops = new Drops();
@@ -55,6 +57,8 @@ class View {
       "p", { class: "soft" }, "Nothing is counted yet: ",
       make("a", { href: `#/streams/${encodeURIComponent(this.id)}/zones` }, "draw a line or an area"), ".",
     );
+    this.recorded = panel("Clips", this.clips.element);
+    this.recorded.hidden = true;
     return make(
       "div", { class: "columns" },
       make(
@@ -62,8 +66,8 @@ class View {
         panel("Latency by stage", this.plot.element),
       ),
       make(
-        "div", { class: "column" }, panel("Events", this.events.element), panel("History", this.past.element),
-        panel("Dropped frames", this.drops.element), panel("Facts", this.facts.element),
+        "div", { class: "column" }, panel("Events", this.events.element), this.recorded,
+        panel("History", this.past.element), panel("Dropped frames", this.drops.element), panel("Facts", this.facts.element),
       ),
     );
   }
@@ -96,11 +100,13 @@ class View {
     if (status.source) this.video.fit(status.source);
     this.video.show(online, whyNoPicture(status));
     this.events.show(online, spec.zones.length);
+    this.recorded.hidden = spec.record === null;
+    this.clips.follow(spec.record !== null);
     this.none.hidden = spec.zones.length > 0;
     this.zones.show(status.zones);
     this.plot.add(now, online ? status.latency_ms : null);
     this.drops.show(now, status);
-    this.facts.show(factsOf(view));
+    this.facts.show({ ...factsOf(view), Video: this.video.way });
     this.remember(status);
   }
 
@@ -143,6 +149,7 @@ class View {
   close() {
     this.video.close();
     this.events.close();
+    this.clips.close();
   }
 
   stop() {

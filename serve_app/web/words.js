@@ -54,6 +54,9 @@ export const countsInWords = (counts) =>
 
 export const clock = (at) => new Date(at * 1000).toLocaleTimeString();
 
+/** The time with its date. */
+export const day = (at) => new Date(at * 1000).toLocaleString();
+
 /** What a zone has counted, short. */
 export function zoneInWords({ name, kind, inside, crossed }) {
   if (kind === "polygon") return `${name}: ${sum(inside)} inside`;

@@ -7,7 +7,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -22,7 +21,7 @@ from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.tracking.spec import ZoneStatus
 from deployments.streams.zone_marks import ZoneMark, outline_of
 from tests.support.api_ports import merged
-from tests.support.browser import chromium
+from tests.support.browser import chromium, watched_page
 from tests.support.page_site import PageSite, page_site
 from tests.support.waiting import until
 
@@ -86,23 +85,8 @@ def site(served: PageSite) -> PageSite:
 
 @pytest.fixture
 def page(browser: Browser, site: PageSite) -> Iterator[Page]:
-    with watched_page(browser, site, viewport={"width": 1400, "height": 1000}) as page:
+    with watched_page(browser, site.url, viewport={"width": 1400, "height": 1000}) as page:
         yield page
-
-
-@contextmanager
-def watched_page(browser: Browser, site: PageSite, **context: Any) -> Iterator[Page]:
-    """A page that throws nothing, breaks no rule of the Content-Security-Policy and asks nobody else for anything."""
-    with browser.new_context(**context) as opened:
-        page = opened.new_page()
-        page.set_default_timeout(15_000)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: None if asked.url.startswith((site.url, "data:")) else wrong.append(asked.url))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        yield page
-    # Answers that are problems are what some tests are about; the browser tells of each on its console.
-    assert [text for text in wrong if "Failed to load resource" not in text] == []
 
 
 def pictured(page: Page, name: str) -> None:
@@ -527,7 +511,7 @@ def test_nothing_bars_anybody(browser: Browser, site: PageSite, scheme: Any, rul
     site.add("away")
     site.breaks("away", "rtsp://10.0.0.7: Nothing listens at this address: check host and port.")
     window = {"width": 1200, "height": 900}
-    with watched_page(browser, site, viewport=window, color_scheme=scheme, reduced_motion="reduce") as page:
+    with watched_page(browser, site.url, viewport=window, color_scheme=scheme, reduced_motion="reduce") as page:
         for view in VIEWS:
             page.goto(f"{site.url}/{view}")
             shown(page, view)
@@ -559,7 +543,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(browser: Browser, s
     site.add("away")
     site.breaks("away", "rtsp://10.0.0.7: Nothing listens at this address: check host and port.")
     phone = {"width": 360, "height": 740}
-    with watched_page(browser, site, viewport=phone, has_touch=True, is_mobile=True) as page:
+    with watched_page(browser, site.url, viewport=phone, has_touch=True, is_mobile=True) as page:
         for view in VIEWS:
             page.goto(f"{site.url}/{view}")
             shown(page, view)

@@ -13,8 +13,11 @@ from playwright.sync_api import Page, expect
 from tests.support.browser import browsing
 from tests.support.cluster import Raysight, run_raysight
 from tests.support.rtsp_server import RtspServer
+from tests.support.waiting import until
 
 PATIENCE_MS = 60_000
+WIDTH = "Math.max(document.querySelector('.view img').naturalWidth, document.querySelector('.view video').videoWidth)"
+"""Of the video, whichever way it comes."""
 TWO_MINUTES_S = 120.0
 LINE = ((0.72, 0.42), (0.72, 0.72))
 """Across the path of the clip: 26 people cross it in 32 seconds."""
@@ -54,7 +57,7 @@ def test_people_are_counted_within_two_minutes(raysight: Raysight, camera: RtspS
     page.get_by_role("button", name="Add stream").click()
     page.get_by_role("heading", name="path", exact=True).wait_for()
     expect(page.locator(".badge")).to_have_text("Online", timeout=PATIENCE_MS)
-    expect(page.locator(".view img")).to_have_js_property("naturalWidth", 768, timeout=PATIENCE_MS)
+    until(lambda: page.evaluate(WIDTH) == 768, PATIENCE_MS / 1000)
 
     page.get_by_role("link", name="Zones").click()
     expect(page.locator(".zone-stage img")).to_have_js_property("naturalWidth", 768, timeout=PATIENCE_MS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -35,3 +36,18 @@ def browsing(width: int = 1280, height: int = 800) -> Iterator[Page]:
         page = browser.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(TIMEOUT_MS)
         yield page
+
+
+@contextmanager
+def watched_page(browser: Browser, url: str, **context: Any) -> Iterator[Page]:
+    """A page that throws nothing, breaks no rule of the Content-Security-Policy and asks nobody else for anything."""
+    with browser.new_context(**context) as opened:
+        page = opened.new_page()
+        page.set_default_timeout(15_000)
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else wrong.append(asked.url))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        yield page
+    # Answers that are problems are what some tests are about; the browser tells of each on its console.
+    assert [text for text in wrong if "Failed to load resource" not in text] == []

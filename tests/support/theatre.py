@@ -12,16 +12,18 @@ from pathlib import Path
 import uvicorn
 
 from deployments.streams.hardware import NOTHING
+from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.audience import Audience
 from deployments.streams.media.opener import MediaOpener
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
-from deployments.streams.spec import StreamSpec
+from deployments.streams.spec import StreamSpec, StreamView
 from deployments.streams.webrtc.settings import PlaybackSettings, SdpAnswer
 from deployments.streams.webrtc.viewers import Viewers
 from serve_app.api.application import create_api
 from tests.support.api_ports import MemoryDetector, MemoryMedia, MemoryStreams
 from tests.support.detectors import LocalDetector, fake_engine
+from tests.support.waiting import in_threads
 
 
 class Theatre(MemoryStreams):
@@ -32,6 +34,17 @@ class Theatre(MemoryStreams):
         self.runner = runner
         self.viewers = viewers
         self._settings = settings
+        self._renderer = JpegRenderer()
+
+    async def get(self, stream_id: str) -> StreamView:
+        return StreamView(spec=self.runner.spec, status=self.runner.status())
+
+    async def picture(
+        self, stream_id: str, annotated: bool, newer_than: int | None, timeout_s: float
+    ) -> JpegPicture | None:
+        pipeline = self.runner.pipeline
+        found = await asyncio.to_thread(pipeline.live.wait, newer_than, timeout_s)
+        return None if found is None else self._renderer.render(*found, pipeline.annotator, pipeline.marks)
 
     async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
         return await asyncio.to_thread(self.viewers.play, offer, self._settings)
@@ -52,7 +65,7 @@ def theatre(spec: StreamSpec, folder: Path, settings: PlaybackSettings) -> Itera
     common = {"epoch": 1, "first_sequence": 0, "node": "here", "observe": lambda stage, seconds: None}
     runner = StreamRunner(spec, 1, detector, media, **common)  # type: ignore[arg-type]
     streams = Theatre(runner, Viewers(audience, policy.allows), settings)
-    asyncio.run(streams.create(spec))
+    in_threads(lambda: asyncio.run(streams.create(spec)))  # Playwright has a loop running on this one
     app = create_api(streams, MemoryDetector(), MemoryMedia(), version="0", playback=settings)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
