@@ -53,6 +53,10 @@ STOP_TIMEOUT_S = 3.0
 """Ray's processes get this long to end by themselves."""
 
 
+DASHBOARD_NICENESS = 15
+"""More than that of all others: while the GCS is away, two processes of Ray's dashboard (2.60) look for it without a
+pause, and took both cores of a small machine from its streams."""
+
 HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
@@ -77,6 +81,11 @@ class Ports:
     def taken(self) -> list[int]:
         """Those that somebody else listens on."""
         return [port for port in (self.api, self.dashboard) if not _is_free(port)]
+
+
+def _is_dashboard(command: list[str]) -> bool:
+    """Whether it is that of Ray's dashboard, or of one of its modules; not of a node's agent, which exports metrics."""
+    return any(word.startswith("ray-dashboard-") or word.endswith("/dashboard/dashboard.py") for word in command)
 
 
 def _is_free(port: int) -> bool:
@@ -247,6 +256,7 @@ class LocalCluster:
             (api,) = (application for application in config["applications"] if application["name"] == "raysight")
             api["args"] = {**api.get("args", {}), "store": self.store}
         self.deploy(config)
+        self._lower_dashboard()
 
     def stop(self) -> None:
         """End Ray and all that it started, and remove its folder."""
@@ -258,6 +268,14 @@ class LocalCluster:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _lower_dashboard(self) -> None:
+        for process in psutil.Process(self.pid).children(recursive=True):
+            with suppress(psutil.Error, ProcessLookupError):
+                if _is_dashboard(process.cmdline()):
+                    niceness = min(19, process.nice() + DASHBOARD_NICENESS)
+                    for thread in process.threads():  # Linux keeps it by thread
+                        os.setpriority(os.PRIO_PROCESS, thread.id, niceness)
 
     def _refuse_taken_ports(self) -> None:
         taken = self.ports.taken()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -335,3 +336,16 @@ def assert_closed_by_token(port: int) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             call(b"", timeout=10)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_rays_dashboard_gives_way_to_the_streams(raysight: Raysight) -> None:
+    modules = [
+        process
+        for process in psutil.Process(raysight.cluster.pid).children(recursive=True)
+        if process.name().startswith("ray-dashboard")
+    ]
+    assert modules
+    own = raysight.replicas()[0].nice()
+    for process in modules:
+        for thread in process.threads():
+            assert os.getpriority(os.PRIO_PROCESS, thread.id) > own
