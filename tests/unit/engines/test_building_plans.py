@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import onnx
@@ -186,7 +187,9 @@ class _Interrupting:
     def started(self, phase: str, parent: str | None, steps: int) -> None:
         self.phases.append(phase)
         if len(self.phases) == 1:
-            signal.raise_signal(signal.SIGINT)
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGINT)  # as a terminal does: the thread that waits is woken
 
     def stepped(self, phase: str, step: int) -> None: ...
 
