@@ -4,6 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SHELL := /bin/bash
 
+# Tests that start Ray, or look at the whole machine.
+ALONE := tests/integration/system tests/integration/test_fairness.py tests/integration/test_up_and_down.py \
+  tests/integration/test_monitoring.py tests/e2e/test_demo.py tests/e2e/test_page_counts.py tests/chaos tests/gpu
+
 .PHONY: help setup demo test test-all check-k8s k8s-local lint lock openapi clean
 
 help:  ## list the targets
@@ -30,7 +34,8 @@ lint: setup  ## ruff and mypy
 test: setup lint  ## everything that fits into ten minutes on two cores
 	@scripts/system-packages libgl1 chromium iproute2 nftables redis-server mosquitto mosquitto-clients kcat gir1.2-gst-rtsp-server-1.0 python3-gi prometheus gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg
 	$(PY) -m pytest -m "not long" -n auto tests/unit tests/contracts tests/fuzz tests/k8s
-	$(PY) -m pytest -m "not long" tests/integration tests/e2e tests/chaos tests/gpu
+	$(PY) -m pytest -m "not long" -n auto --dist loadfile $(ALONE:%=--ignore=%) tests/integration tests/e2e
+	$(PY) -m pytest -m "not long" $(ALONE)
 
 test-all: setup  ## what takes longer: the minute-long measurements of the main job
 	$(PY) -m pytest -m long

@@ -102,6 +102,7 @@ def spec_of(site: PageSite, stream_id: str) -> dict[str, Any]:
 # ---- the wall -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_wall_of_sixteen_is_smooth_and_leaves_connections_free(page: Page, site: PageSite) -> None:
     page.set_viewport_size({"width": 1400, "height": 1400})
     page.goto(site.url)
@@ -211,6 +212,7 @@ def test_pausing_and_deleting_by_keyboard(page: Page, site: PageSite) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
     assert "gate-1" in site.streams.streams
     page.get_by_role("button", name="Delete").press("Enter")
+    expect(page.get_by_role("button", name="Keep it")).to_be_focused()
     page.get_by_role("dialog").get_by_role("button", name="Delete").press("Enter")
     expect(page.get_by_role("heading", name="Streams")).to_be_focused()
     assert "gate-1" not in site.streams.streams

@@ -42,6 +42,7 @@ def page() -> Iterator[Page]:
         yield page
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_people_are_counted_within_two_minutes(raysight: Raysight, camera: RtspServer, page: Page) -> None:
     began = time.monotonic()

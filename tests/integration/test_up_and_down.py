@@ -61,6 +61,7 @@ def alive(processes: list[psutil.Process]) -> list[str]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_a_system_is_started_used_and_ended_without_a_process_left(shell: Shell) -> None:
     config = yaml.safe_load(CONFIG.read_text())
     (shell.folder / "serve_config.yaml").write_text(yaml.safe_dump(config))

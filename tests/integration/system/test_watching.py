@@ -14,6 +14,7 @@ from tests.support.cluster import Raysight, wait_until
 from tests.support.rtsp_server import RtspServer
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_a_browser_watches_and_what_was_seen_is_kept(raysight: Raysight, camera: RtspServer, tmp_path: Path) -> None:
     raysight.put("gate", {"source": {"url": camera.url("street")}})
