@@ -69,9 +69,8 @@ def test_video_is_published_again_after_a_break_and_ended_in_good_order(start: S
     seen = len(server.frames())
     server.tell("drop")
     until(lambda: len(server.frames()) > seen + 10, 40)
-    (status,) = runner.status().outputs
-    assert status.state == "online"
-    assert status.last_error is not None
+    until(lambda: runner.status().outputs[0].state == "online")
+    assert runner.status().outputs[0].last_error is not None
     assert TOKEN not in runner.status().model_dump_json()
     runner.stop(20)
     until(lambda: {"event": "deleted"} in server.said)
