@@ -18,10 +18,10 @@ from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import StreamSpec, StreamState, VideoCounts
-from tests.support.detectors import LocalDetector, fake_engine
 from tests.support.live_http import LiveHttp, Part, units
 from tests.support.media import make_clip
 from tests.support.rtsp_server import RtspServer, available
+from tests.support.running import running
 from tests.support.waiting import until
 
 needs_gstreamer = pytest.mark.skipif(not available(), reason="GStreamer's RTSP server is not installed")
@@ -37,33 +37,16 @@ def audience() -> Audience:
 
 @pytest.fixture
 def start(tmp_path: Path, audience: Audience) -> Iterator[Start]:
-    running: list[tuple[StreamRunner, LocalDetector]] = []
+    (tmp_path / "out").mkdir(exist_ok=True)
+    policy = UrlPolicy(media_root=tmp_path, output_root=tmp_path / "out")
+    with running() as run:
 
-    def start(source: dict[str, Any], *outputs: dict[str, Any]) -> StreamRunner:
-        spec = StreamSpec.model_validate({"id": "gate", "source": source, "outputs": outputs})
-        policy = UrlPolicy(media_root=tmp_path, output_root=tmp_path / "out")
-        (tmp_path / "out").mkdir(exist_ok=True)
-        detector = LocalDetector(fake_engine(side=320))
-        media = MediaOpener(policy, NOTHING, 0, audience)
-        runner = StreamRunner(
-            spec,
-            1,
-            detector,
-            media,
-            epoch=1,
-            first_sequence=0,
-            node="here",
-            observe=lambda stage, seconds: None,
-            backoff=lambda: Backoff(initial_s=0.2, cap_s=0.5),
-        )
-        running.append((runner, detector))
-        runner.start()
-        return runner
+        def start(source: dict[str, Any], *outputs: dict[str, Any]) -> StreamRunner:
+            spec = StreamSpec.model_validate({"id": "gate", "source": source, "outputs": outputs})
+            media = MediaOpener(policy, NOTHING, 0, audience)
+            return run(spec, media, backoff=lambda: Backoff(initial_s=0.2, cap_s=0.5))
 
-    yield start
-    for runner, detector in running:
-        runner.stop(20)
-        detector.close()
+        yield start
 
 
 def change(runner: StreamRunner, *outputs: dict[str, Any]) -> None:

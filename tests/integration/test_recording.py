@@ -22,9 +22,9 @@ from deployments.streams.recording.spec import RecordingStatus
 from deployments.streams.recording.thumbnail import thumbnail
 from deployments.streams.runner import StreamRunner
 from deployments.streams.spec import StreamSpec, VideoCounts
-from tests.support.detectors import LocalDetector, fake_engine
 from tests.support.live_http import LiveHttp, Part, units
 from tests.support.media import make_clip
+from tests.support.running import running
 from tests.support.waiting import until
 
 Start = Callable[..., StreamRunner]
@@ -44,31 +44,18 @@ def draw(number: int, width: int, height: int) -> av.VideoFrame:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[tuple[StreamRunner, LocalDetector]] = []
+    policy = UrlPolicy(media_root=tmp_path, output_root=tmp_path)
+    with running() as run:
 
-    def start(source: dict[str, Any], record: dict[str, Any]) -> StreamRunner:
-        spec = StreamSpec.model_validate({"id": "gate", "source": source, "record": record})
-        policy, raw = UrlPolicy(media_root=tmp_path, output_root=tmp_path), Audience()
-        detector = LocalDetector(fake_engine(side=320))
-        runner = StreamRunner(
-            spec,
-            1,
-            detector,
-            MediaOpener(policy, NOTHING, 0, None, raw),
-            epoch=1,
-            first_sequence=0,
-            node="here",
-            observe=lambda stage, seconds: None,
-            recording=lambda pipeline: Recorder(spec, policy, raw, partial(thumbnail, pipeline)),
-        )
-        running.append((runner, detector))
-        runner.start()
-        return runner
+        def start(source: dict[str, Any], record: dict[str, Any]) -> StreamRunner:
+            spec = StreamSpec.model_validate({"id": "gate", "source": source, "record": record})
+            raw = Audience()
+            media = MediaOpener(policy, NOTHING, 0, None, raw)
+            return run(
+                spec, media, recording=lambda pipeline: Recorder(spec, policy, raw, partial(thumbnail, pipeline))
+            )
 
-    yield start
-    for runner, detector in running:
-        runner.stop(20)
-        detector.close()
+        yield start
 
 
 def shelf(folder: Path) -> Shelf:
