@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from deployments.store.protocol import Store, StoreAway
-from deployments.store.redis import RedisStore
 from deployments.store.sealed import KEY_FILE_VARIABLE, KEY_VARIABLE, MAKE_KEY, SealedStore, keys_from
 from deployments.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from deployments.store.redis import RedisStore
 
 PASSWORD_VARIABLE = "RAYSIGHT_STORE_PASSWORD"
 """Of Redis, where the URL names none: the dashboard shows the arguments of an application."""
@@ -47,10 +50,17 @@ def open_store(url: str, environment: Mapping[str, str]) -> Store:
     if parts.scheme == "sqlite" and parts.path:
         inner = SqliteStore(Path(unquote(parts.netloc + parts.path)))
     elif parts.scheme in ("redis", "rediss") and parts.hostname:
-        inner = RedisStore(url, environment.get(PASSWORD_VARIABLE))
+        inner = _redis(url, environment)
     else:
         raise StoreAway("the store has to be sqlite:///path, redis://host:port or rediss://host:port")
     return SealedStore(inner, keys_from(environment))
+
+
+def _redis(url: str, environment: Mapping[str, str]) -> RedisStore:
+    """Its client takes each actor that starts 0.1 s to import, which with SQLite it is spared."""
+    from deployments.store.redis import RedisStore
+
+    return RedisStore(url, environment.get(PASSWORD_VARIABLE))
 
 
 def warnings_of(url: str, environment: Mapping[str, str]) -> list[str]:
@@ -65,7 +75,7 @@ def warnings_of(url: str, environment: Mapping[str, str]) -> list[str]:
             f"{MAKE_KEY} makes a key"
         )
     if not is_local(url):
-        store = RedisStore(url, environment.get(PASSWORD_VARIABLE))
+        store = _redis(url, environment)
         try:
             weakness = store.weaknesses()
         finally:

@@ -317,7 +317,7 @@ def test_a_drain_reaches_all_streams_at_once(server: Server) -> None:
     started = time.monotonic()
     server.link.drain()
     assert [drained.get(timeout=PATIENCE_S) for _ in clients] == [Drain(DrainReason.LEAVING)] * 2
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 1.0
     with pytest.raises(DetectorUnavailable):
         server.link.grant("late", KeyPair.make().public)
     clients.append(LinkClient(grant, early, on_drain=drained.put, on_lost=print))

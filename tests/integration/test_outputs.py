@@ -274,9 +274,9 @@ def test_a_server_that_takes_the_connection_and_hangs_costs_the_caller_nothing(s
         started = time.monotonic()
         to.close()
         assert time.monotonic() - started < 3.2
-        # Encoding takes 0.5 ms; a busy machine may hold up a few, but a connection would hold one up for seconds.
-        assert sorted(taken)[-8] < 0.05
-        assert max(taken) < 0.5
+        # Encoding takes 0.5 ms; a busy machine may hold some up for a while, but a connection would for seconds.
+        assert sorted(taken)[len(taken) * 95 // 100] < 0.05
+        assert max(taken) < 1.0
 
 
 def rtmp_receiver(children: list[subprocess.Popen[str]], port: int) -> subprocess.Popen[str]:

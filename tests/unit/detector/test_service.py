@@ -336,7 +336,7 @@ def test_lanes_infer_side_by_side(make: Make) -> None:
         began = time.monotonic()
         running = [service.submit([arrival(0, picture=picture(number))]) for number in columns]
         assert [column(batch.result(20)[0]) for batch in running] == list(columns)
-        assert time.monotonic() - began < 0.25
+        assert time.monotonic() - began < 0.29  # one after the other: 0.3
     loaded.hang()
     stuck = service.submit([arrival(4)])
     until(lambda: _sick(service, time.monotonic() + STUCK_S + 0.001))

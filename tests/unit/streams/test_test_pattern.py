@@ -69,7 +69,7 @@ def test_pictures_move_and_have_the_size_that_was_asked_for(size: str) -> None:
 def test_it_keeps_its_pace_and_its_timestamps() -> None:
     began = time.monotonic()
     items = video("testsrc://?fps=50&size=64x64", 26)
-    assert 0.49 <= time.monotonic() - began < 0.7
+    assert 0.49 <= time.monotonic() - began < 0.95
     assert [item.pts for item in items] == [1800 * n for n in range(26)]
 
 
