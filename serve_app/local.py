@@ -57,6 +57,10 @@ DASHBOARD_NICENESS = 15
 """More than that of all others: while the GCS is away, two processes of Ray's dashboard (2.60) look for it without a
 pause, and took both cores of a small machine from its streams."""
 
+DASHBOARD_UID = "raysight"
+"""Besides Ray's own, the Metrics page of Ray's dashboard (2.60) has a tab for one dashboard of Grafana, Ray Data's,
+which raysight does not use: k8s/monitoring/raysight-dashboard.json takes its place. It needs `RAY_GRAFANA_HOST`."""
+
 HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
@@ -184,6 +188,7 @@ class LocalCluster:
             **HEALTH_CHECKS,
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
             "RAY_task_events_report_interval_ms": "0",  # the GCS would grow by 10 MiB a minute: docs/reliability.md
+            "RAY_GRAFANA_DATA_DASHBOARD_UID": DASHBOARD_UID,
             "RAY_TMPDIR": str(self._folder),
             "TMPDIR": str(self._folder),  # what its processes leave behind goes with it
             "AUTOSCALER_METRIC_PORT": str(free_port()),

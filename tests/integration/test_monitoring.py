@@ -13,6 +13,7 @@ import pytest
 from serve_app.local import free_port
 from tests.support.browser import browsing
 from tests.support.cluster import Raysight, run_raysight, wait_until
+from tests.support.grafana import PAGE, grafana
 from tests.support.monitoring import DASHBOARD, alerts, panels, queries
 from tests.support.otlp import Collector, collecting
 from tests.support.prometheus import Prometheus, prometheus
@@ -33,15 +34,33 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def raysight(tmp_path_factory: pytest.TempPathFactory, street_clip: Path, collector: Collector) -> Iterator[Raysight]:
+def prometheus_port() -> int:
+    """Where Prometheus is going to be: Ray's dashboard wants to know when it starts, Prometheus what to scrape."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def raysight(
+    tmp_path_factory: pytest.TempPathFactory, street_clip: Path, collector: Collector, prometheus_port: int
+) -> Iterator[Raysight]:
     """A system with a stream that is well and has an output, a pattern, and one whose camera is not there."""
-    variables = {"RAY_LOGGING_CONFIG_ENCODING": "JSON", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    prometheus_url = f"http://127.0.0.1:{prometheus_port}"
+    with grafana(prometheus_url) as grafana_url:
+        variables = {
+            "RAY_LOGGING_CONFIG_ENCODING": "JSON",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "RAY_GRAFANA_HOST": grafana_url,
+            "RAY_PROMETHEUS_HOST": prometheus_url,
+        }
+        yield from _with(variables, tmp_path_factory.mktemp("raysight"), street_clip)
+
+
+def _with(variables: dict[str, str], folder: Path, clip: Path) -> Iterator[Raysight]:
     api_args = {"streams": {"trace_one_in": 5}}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
-        folder = tmp_path_factory.mktemp("raysight")
-        yield from _watched(run_raysight(folder, street_clip, DETECTOR, api_args=api_args))
+        yield from _watched(run_raysight(folder, clip, DETECTOR, api_args=api_args))
 
 
 def _watched(systems: Iterator[Raysight]) -> Iterator[Raysight]:
@@ -61,10 +80,12 @@ def _watched(systems: Iterator[Raysight]) -> Iterator[Raysight]:
 
 
 @pytest.fixture(scope="module")
-def watching(raysight: Raysight, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def watching(
+    raysight: Raysight, tmp_path_factory: pytest.TempPathFactory, prometheus_port: int
+) -> Iterator[Prometheus]:
     """A Prometheus that finds the system by Ray's own file."""
     discovery = raysight.cluster.folder / "session_latest" / "prom_metrics_service_discovery.json"
-    with prometheus(tmp_path_factory.mktemp("prometheus"), discovery) as watching:
+    with prometheus(tmp_path_factory.mktemp("prometheus"), discovery, prometheus_port) as watching:
         yield watching
 
 
@@ -103,15 +124,33 @@ def test_the_dashboard_and_the_alerts_work_on_live_data(
     wait_until(lambda: "away" in streams_down(), PATIENCE_S)  # pending at first
 
     # And a look at it ----------------------------------------------------------------------------------------------
-    page = Path(__file__).parents[1] / "support" / "dashboard.html"
-    with browsing(width=1600) as browser:
-        browser.goto(page.as_uri())
-        empty = browser.evaluate(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
-        picture = Path(os.environ.get("RAYSIGHT_TEST_PICTURES", tmp_path)) / "dashboard.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        browser.screenshot(path=picture, full_page=True)
+    with browsing(width=1600) as page:
+        page.goto(PAGE.as_uri())
+        empty = page.evaluate(f"draw({DASHBOARD.read_text()}, {json.dumps(watching.url)})")
+        page.screenshot(path=pictures(tmp_path) / "dashboard.png", full_page=True)
     assert empty == []
     assert len(panels()) > 15
+
+
+def test_rays_dashboard_shows_the_same(raysight: Raysight, watching: Prometheus, tmp_path: Path) -> None:
+    online = 'ray_raysight_stream_online{stream="street"} == 1'
+    wait_until(lambda: bool(watching.query(online)), PATIENCE_S)
+    with browsing(width=1660, height=1100) as page:
+        page.goto(f"{raysight.cluster.dashboard_url}/#/metrics")
+        page.get_by_label("Authentication Token").fill(raysight.cluster.token)
+        page.keyboard.press("Enter")
+        page.get_by_role("tab", name="Ray Data").click()
+        shown = page.frame_locator('iframe[title="Ray Data Dashboard"]')
+        shown.get_by_role("row", name="street").wait_for()
+        shown.get_by_text("Memory by node").wait_for()  # the last one
+        page.screenshot(path=pictures(tmp_path) / "ray-dashboard.png")
+
+
+def pictures(folder: Path) -> Path:
+    """Where pictures to look at go: ``RAYSIGHT_TEST_PICTURES``, else ``folder``."""
+    chosen = Path(os.environ.get("RAYSIGHT_TEST_PICTURES", folder))
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
 
 
 def test_frames_of_real_actors_are_traced(raysight: Raysight, collector: Collector) -> None:

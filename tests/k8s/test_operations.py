@@ -100,7 +100,7 @@ def test_every_name_to_replace_is_listed() -> None:
     listed = {name: {ROOT / file for file in re.findall(r"\]\(\.\./(\S+)\)", where)} for name, where in rows}
     assert listed == placeholders()
     lines = [line for path in K8S.rglob("*") if path.is_file() for line in path.read_text().splitlines()]
-    assert sum(".example" in line for line in lines) == 8
+    assert sum(".example" in line for line in lines) == 10
     for text in (SECTION, section):
         assert "`grep -rnF .example k8s`" in text
     assert "eight lines" in SECTION

@@ -39,6 +39,7 @@ ON_GPUS = {
     "applications.detector.deployments.Detector.user_config.max_batch_size": 16,
     "applications.raysight.args.models_root": "/models",
     "applications.raysight.args.allowed_hosts": ["localhost", "127.0.0.1", "raysight-api", "cameras.example"],
+    "applications.raysight.args.webrtc.media_server": "https://cameras.example",
     "applications.raysight.args.num_replicas": 2,
     # Ray asks for a pod when what streams set aside is gone; with `admission: pending` it never would.
     "applications.raysight.args.streams.stream_num_cpus": 0.2,

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import yaml
 
-from serve_app.local import free_port
 from tests.support.cluster import wait_until
 from tests.support.monitoring import rules
 
@@ -47,7 +46,7 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, discovery: Path) -> Iterator[Prometheus]:
+def prometheus(folder: Path, discovery: Path, port: int) -> Iterator[Prometheus]:
     """One that scrapes what the file ``discovery`` lists, with the rules of k8s/monitoring; ends with the block."""
     program = shutil.which("prometheus")
     assert program is not None, "install Debian's package prometheus, as `make test` does"
@@ -58,7 +57,6 @@ def prometheus(folder: Path, discovery: Path) -> Iterator[Prometheus]:
         "scrape_configs": [{"job_name": "ray", "file_sd_configs": [{"files": [str(discovery)]}]}],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [
