@@ -103,7 +103,7 @@ def test_every_name_to_replace_is_listed() -> None:
     assert sum(".example" in line for line in lines) == 10
     for text in (SECTION, section):
         assert "`grep -rnF .example k8s`" in text
-    assert "eight lines" in SECTION
+    assert "ten lines" in SECTION
 
 
 def test_images_have_their_names_from_one_place() -> None:
