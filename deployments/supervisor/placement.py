@@ -8,6 +8,10 @@ from dataclasses import dataclass, field, replace
 from deployments.supervisor.demand import Demand
 from deployments.supervisor.room import CPU, ROUNDING
 
+ALIKE = 0.2
+"""Engines that have left as much as the best, less this part of it, are as good: measured speeds of like engines differ
+by so much on a busy machine."""
+
 CPU_SHARE = 0.9
 """Part of a node's CPUs that streams may take: beyond it queues grow, and with them latency."""
 
@@ -66,8 +70,9 @@ class NodeRoom:
 def place(demand: Demand, need: Mapping[str, float], nodes: Iterable[NodeRoom]) -> str | None:
     """The node where a stream should start; None leaves it to Ray, which lets it wait where none has room.
 
-    Beside a replica of its model while that node's CPUs have room, of several the one whose engines have most left;
-    else where the CPUs have most left. Nothing goes to a node that is draining while there is another.
+    Beside a replica of its model while that node's CPUs have room; of several where the engines have most left, and of
+    those that have nearly as much (`ALIKE`) where the CPUs have. Else where the CPUs have most left. Nothing goes to a
+    node that is draining while there is another.
 
     Args:
         need: what Ray has to set aside, by its names.
@@ -75,7 +80,8 @@ def place(demand: Demand, need: Mapping[str, float], nodes: Iterable[NodeRoom]) 
     able = [node for node in nodes if not node.draining and node.offers(need)]
     beside = [node for node in able if demand.model in node.engines and node.cores_free >= demand.cores]
     if beside:
-        return max(beside, key=lambda node: (node.engines[demand.model], node.cores_free, node.node)).node
+        most = max(node.engines[demand.model] for node in beside)
+        able = [node for node in beside if most - node.engines[demand.model] <= ALIKE * abs(most)]
     return max(able, key=lambda node: (node.cores_free, node.node)).node if able else None
 
 

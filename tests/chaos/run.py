@@ -108,7 +108,7 @@ def _judge(fleet: Fleet, fault: Fault, struck: Set[str], recovery: Recovery, beg
             status = fleet.watcher.statuses().get(stream_id, {})
             told = {k: status.get(k) for k in ("state", "reason", "last_error", "epoch", "node")}
             seen = f"{back_s:.1f} s after {fault.name!r} ended, allowed are {fault.limit_s:g}; now {told}"
-            fleet.journal.violation("online_again", stream_id, seen)
+            fleet.journal.violation("online_again", stream_id, f"{seen}; {_went_through(fleet, stream_id, began_wall)}")
         gaps = interruptions(fleet.watcher.captured(stream_id), wanted.fps, began_wall, now_wall)
         lost += frames_lost(gaps, wanted.fps)
         longest = max(gaps, default=0.0)

@@ -76,7 +76,11 @@ def _move(fleet: Fleet, rng: random.Random, home: set[str]) -> set[str]:
             last(2.0)  # until its end is known
         last(0.5)
     placed = {i: status["node"] for i, status in fleet.watcher.statuses().items()}
-    raise RuntimeError(f"too few streams came to the second node; they are at {placed}, and began at {home}")
+    capacity = fleet.system.api.get("/v1/capacity").json()
+    raise RuntimeError(
+        f"too few streams came to the second node; they are at {placed}, and began at {home}; "
+        f"replicas: {_replicas(fleet)}; capacity: {capacity}"
+    )
 
 
 def _replicas(fleet: Fleet) -> list[tuple[int, str]]:
