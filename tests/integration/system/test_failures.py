@@ -216,7 +216,7 @@ def test_streams_that_wait_say_for_what_and_survive_the_supervisor(raysight: Ray
     raysight.wait("no-gpu", online)  # with the password that was kept
 
 
-ORPHAN = """
+MAKE_ACTOR = """
 import ray
 from pathlib import Path
 from deployments.streams.actor import stream_actor_class
@@ -230,21 +230,41 @@ policy = UrlPolicy(media_root=Path("/tmp"), output_root=Path("/tmp"), allow_priv
 spec = StreamSpec(id="orphan", source=SourceSpec(url="testsrc://"))
 create = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING)
 actor = create.remote(0, spec, 1, policy, 1, 0, NOTHING, (), Tenancy())
-print(ray.get(actor.report.remote(0, 0)).status.state)
 """
+
+ORPHAN = MAKE_ACTOR + "print(ray.get(actor.report.remote(0, 0)).status.state)"
+
+TAKEN_BACK = (
+    MAKE_ACTOR
+    + """
+calls = [actor.events.remote(None, 0.0) for _ in range(2)]
+ray.cancel(calls[1])  # the actor is not up yet: Serve does this for viewers who leave
+ray.get([calls[0], actor.events.remote(None, 0.0)], timeout=15)
+"""
+)
 
 
 @pytest.mark.timeout(120)
 def test_an_actor_that_nobody_wants_is_found_and_ended(raysight: Raysight) -> None:
     raysight.put("good", GOOD)
     raysight.wait("good", online)
-    script = ORPHAN.format(address=f"127.0.0.1:{raysight.cluster.gcs_port}")
-    made = subprocess.run(
-        [sys.executable, "-c", script], env=raysight.cluster.environment(), capture_output=True, text=True, timeout=60
-    )
-    assert made.returncode == 0, made.stderr
+    in_cluster(raysight, ORPHAN)
     wait_until(lambda: len(raysight.processes("ray::StreamActor")) == 1, timeout_s=30)
     assert raysight.status("good")["online"]
+
+
+@pytest.mark.timeout(120)
+def test_a_call_that_is_taken_back_holds_up_no_others(raysight: Raysight) -> None:
+    """Ray numbers the calls of each caller; for one that never comes an actor that keeps the order waits 30 s."""
+    in_cluster(raysight, TAKEN_BACK)
+
+
+def in_cluster(raysight: Raysight, script: str) -> None:
+    """Run a program that joins the cluster; it has to succeed."""
+    source = script.format(address=f"127.0.0.1:{raysight.cluster.gcs_port}")
+    program, environment = [sys.executable, "-c", source], raysight.cluster.environment()
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_parallel_patches_all_count(raysight: Raysight) -> None:
