@@ -18,6 +18,7 @@ from engines.errors import EngineError
 from serve_app.auth.audit import AUDIT_LIMIT
 from serve_app.auth.doors import Doors
 from serve_app.auth.keyring import Keyring
+from serve_app.auth.logouts import Logouts
 from serve_app.auth.session import SessionSigner
 from serve_app.auth.web_tokens import JwtConfig, WebTokens
 
@@ -82,6 +83,7 @@ def close_doors(args: AuthArgs, store: Store, replicas: int) -> Doors | None:
         return None
     doors = Doors(
         keys=Keyring(store, time.monotonic, time.time),
+        logouts=Logouts(store, time.monotonic, time.time),
         tokens=None if args.jwt is None else WebTokens(args.jwt, time.monotonic),
         signer=SessionSigner(session_secret(os.environ, replicas)),
         session_s=args.session_hours * 3600,

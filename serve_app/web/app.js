@@ -62,6 +62,11 @@ async function route() {
   place.querySelector("h1").focus({ preventScroll: true });
 }
 
+function notify(text) {
+  setText(byId("notice"), text);
+  byId("notice").hidden = false;
+}
+
 async function showFacts() {
   try {
     const [models, capacity] = await Promise.all([call("GET", "v1/models"), call("GET", "v1/capacity")]);
@@ -72,8 +77,7 @@ async function showFacts() {
     if (!(error instanceof Problem)) throw error;
     setText(byId("engine"), "not there");
     setText(byId("capacity"), "–");
-    setText(byId("notice"), error.message);
-    byId("notice").hidden = false;
+    notify(error.message);
   }
 }
 
@@ -83,8 +87,13 @@ byId("skip").addEventListener("click", (event) => {
 });
 byId("logout").hidden = !csrfToken();
 byId("logout").addEventListener("click", async () => {
-  await call("POST", "v1/logout").catch(() => null);
-  location.reload();
+  try {
+    await call("POST", "v1/logout");
+    location.reload();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    notify(`You are still logged in. ${error.message}`);
+  }
 });
 addEventListener("hashchange", route);
 addEventListener("beforeunload", (event) => {

@@ -15,10 +15,11 @@ from engines.errors import EngineError
 from serve_app.auth.config import SECRET_VARIABLE, session_secret
 from serve_app.auth.errors import QuotaExceeded
 from serve_app.auth.listening import OpenDoors, require_closed_or_local
+from serve_app.auth.logouts import KEPT, Ended
 from serve_app.auth.quota import Bucket, OpenViews, RequestMeter, capacity, take
 from serve_app.auth.roles import Allowance, Principal, Role, patched_labels
 from serve_app.auth.secret import new_key, read_key
-from serve_app.auth.session import SessionSigner
+from serve_app.auth.session import Session, SessionSigner
 from tests.support.closed_api import SECRET, Clock
 
 words = st.text("abc", max_size=2)
@@ -130,16 +131,32 @@ def test_other_texts_are_no_keys(text: str) -> None:
 @given(st.integers(0, 200), st.sampled_from(string.printable + "é"))
 def test_a_session_that_was_touched_does_not_hold(place: int, put: str) -> None:
     signer = SessionSigner(SECRET)
-    cookie = signer.seal({"key": "abc"}, 100.0)
+    cookie = signer.seal({"key": "abc"}, 10.0, 100.0)
     opened = signer.open(cookie, 99.0)
     assert opened is not None
-    assert opened["key"] == "abc"
+    content, session = opened
+    assert (content, session[1:]) == ({"key": "abc"}, (10.0, 100.0))
     assert signer.open(cookie, 100.0) is None
     changed = cookie[: place % len(cookie)] + put + cookie[place % len(cookie) + 1 :]
     assert changed == cookie or signer.open(changed, 0.0) is None
     assert SessionSigner(SECRET[::-1]).open(cookie, 0.0) is None
     assert signer.csrf_fits(cookie, signer.csrf(cookie))
-    assert not signer.csrf_fits(signer.seal({"key": "abc"}, 100.0), signer.csrf(cookie))
+    assert not signer.csrf_fits(signer.seal({"key": "abc"}, 10.0, 100.0), signer.csrf(cookie))
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(1, 50), st.floats(0, 5)), max_size=3 * KEPT))
+def test_what_ended_stays_ended_in_bounded_memory(logouts: list[tuple[float, float, float]]) -> None:
+    """However many sessions end, and whenever they began."""
+    ended, now, sessions = Ended(), 50.0, []
+    for number, (began_at, lasts, pause) in enumerate(logouts):
+        now += pause
+        sessions.append(Session(str(number), began_at, now + lasts))
+        ended = ended.ending(sessions[-1], now)
+        assert all(ended.covers(session) for session in sessions if session.expires_at > now)
+        assert len(ended.sessions) <= KEPT
+    assert not ended.covers(Session("new", now + 1, now + 2))
+    if len(sessions) <= KEPT:
+        assert not ended.covers(Session("another of long ago", 1.0, now + 1))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.5.0.1", "::1", "[::1]", "localhost"])
