@@ -42,6 +42,7 @@ from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
 from deployments.supervisor.query import Part, PartQuery
+from deployments.supervisor.registry import StreamQuota
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
@@ -153,8 +154,8 @@ class ClusterStreams:
         self._playback: PlaybackSettings = args.webrtc
         self._actors: dict[str, ActorHandle[Any]] = {}
 
-    async def create(self, spec: StreamSpec) -> StreamView:
-        view: StreamView = await self.ask("create", spec)
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
+        view: StreamView = await self.ask("create", spec, quota)
         return view
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:

@@ -47,7 +47,7 @@ from deployments.supervisor.past import Past
 from deployments.supervisor.query import Part, PartQuery, part_of
 from deployments.supervisor.reason import why_unseen
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
-from deployments.supervisor.registry import Entry
+from deployments.supervisor.registry import Entry, StreamQuota
 from deployments.supervisor.room import shortage
 from deployments.supervisor.watch import Watch
 
@@ -100,10 +100,10 @@ class Supervisor:
 
     # What the API calls ---------------------------------------------------------------------------------------
 
-    async def create(self, spec: StreamSpec) -> StreamView:
-        """Raises StreamExists, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway; all can SupervisorUnavailable."""
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
+        """Raises StreamExists, QuotaExceeded and what `put` does; everything here can raise SupervisorUnavailable."""
         await self._check(spec)
-        return self._changed(await self._book.create(spec))
+        return self._changed(await self._book.create(spec, quota))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
         """Raises SpecConflict, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway."""

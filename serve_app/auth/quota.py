@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from serve_app.auth.errors import QuotaExceeded
+from deployments.errors import QuotaExceeded
 from serve_app.auth.roles import Principal
 
 BURST_S = 10.0

@@ -11,14 +11,13 @@ import httpx
 import pytest
 
 from deployments.store.protocol import Guard
-from deployments.streams.spec import StreamView
 from serve_app.api import own, playbacks
 from serve_app.auth.config import AuthArgs, close_doors
 from serve_app.auth.doors import Credentials
 from serve_app.auth.keyring import Keyring
 from serve_app.auth.recent import LIFE_S
 from serve_app.auth.roles import Role
-from tests.support.closed_api import BASE, ClosedApi, CountingStore, problem
+from tests.support.closed_api import ClosedApi, CountingStore, problem
 from tests.support.waiting import until_so
 
 NORTH = {"site": "north"}
@@ -150,26 +149,6 @@ def test_streams_of_a_key_are_counted(closed: ClosedApi, north: str) -> None:
     assert closed.put("north-2", key, labels=NORTH, paused=True).status_code == 200
     assert closed.call("DELETE", "/v1/streams/north-1", key).status_code == 204
     assert closed.put("north-3", key, labels=NORTH).status_code == 201
-
-
-def test_streams_that_come_at_once_are_counted(closed: ClosedApi) -> None:
-    key, listed = closed.key("operator", quotas={"streams": 3}), closed.streams.list
-
-    async def slowly() -> list[StreamView]:
-        views = await listed()
-        await asyncio.sleep(0)  # whoever else is ready goes first
-        return views
-
-    closed.streams.list = slowly  # type: ignore[method-assign]
-
-    async def made() -> list[int]:
-        transport, headers = httpx.ASGITransport(closed.app), {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers) as client:
-            body = {"source": {"url": "testsrc://"}}
-            answers = await asyncio.gather(*(client.post("/v1/streams", json=body) for _ in range(12)))
-            return [answer.status_code for answer in answers]
-
-    assert sorted(closed.runner.run(made())) == [201] * 3 + [429] * 9
 
 
 def test_requests_of_a_key_are_counted(closed: ClosedApi) -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.errors import QuotaExceeded
 from deployments.streams.spec import StreamSpec
 from deployments.supervisor.registry import StreamRegistry
 from engines.errors import EngineError
 from serve_app.auth.config import SECRET_VARIABLE, session_secret
-from serve_app.auth.errors import QuotaExceeded
 from serve_app.auth.listening import OpenDoors, require_closed_or_local
 from serve_app.auth.logouts import KEPT, Ended
 from serve_app.auth.quota import Bucket, OpenViews, RequestMeter, capacity, take
