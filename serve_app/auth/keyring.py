@@ -34,12 +34,12 @@ class Keyring:
     async def holder(self, text: str) -> Principal | None:
         """Who holds the key ``text``; None where it is none. Raises StoreAway where no key was ever read."""
         key = read_key(text)
-        found = None if key is None else (await self._recent.fresh()).get(key.id)
+        found = None if key is None else await self._recent.found(key.id)
         return found.principal() if key is not None and found is not None and key.fits(found.digest) else None
 
     async def by_id(self, key_id: str) -> Principal | None:
         """Who holds the key of this id, for whom the key was already compared. Raises as `holder`."""
-        found = (await self._recent.fresh()).get(key_id)
+        found = await self._recent.found(key_id)
         return found.principal() if found is not None else None
 
     async def list(self) -> list[KeyView]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.errors import StoreAway
 from deployments.store.protocol import Record, Store
+from serve_app.auth.quota import Bucket, take
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ RETRY_S = 1.0
 
 PATIENCE_S = 1.0
 """How long a request waits for a slow store before it goes by what is known."""
+
+ANEW_PER_MINUTE = 30
+"""How often the store is read anew for what isn't known, ten seconds' worth at once: who sends keys that don't exist
+costs no more than that."""
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -45,6 +50,7 @@ class Recent(Generic[Kept]):
         self._changes = 0
         self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None
+        self._anew: Bucket | None = None
 
     async def fresh(self) -> Mapping[str, Kept]:
         """What was read not longer than `LIFE_S` ago, or, while the store is away, what was read last.
@@ -59,6 +65,20 @@ class Recent(Generic[Kept]):
         if self._known is None:
             raise StoreAway(f"no {self._kind} is known while the store is away: try again shortly")
         return self._known
+
+    async def found(self, key: str) -> Kept | None:
+        """One record, which another process may have made just now; None where there is none. Raises as `fresh`.
+
+        Where many that aren't there were looked for, or the store is slow, one is found after `LIFE_S` only.
+        """
+        known = await self.fresh()
+        if key not in known:
+            self._anew, wait_s = take(self._anew, ANEW_PER_MINUTE, self._clock())
+            if wait_s == 0:
+                self._reading = asyncio.create_task(self._reread())
+                await asyncio.wait({self._reading}, timeout=PATIENCE_S)
+                known = self._known or known
+        return known.get(key)
 
     def read(self) -> Mapping[str, Kept]:
         """What the store has now. Raises StoreAway."""

@@ -446,13 +446,22 @@ def test_a_request_costs_no_read(closed: ClosedApi, store: CountingStore) -> Non
     key = closed.key("viewer")
     closed.call("GET", "/v1/streams", key)
     before = store.reads
-    for known in (key, "rsk_nobody_" + "0" * 64) * 20:
+    for _ in range(40):
         closed.clock.now += LIFE_S / 50
-        closed.call("GET", "/v1/streams", known)
+        closed.call("GET", "/v1/streams", key)
     assert store.reads == before
     closed.clock.now += LIFE_S / 5
     closed.call("GET", "/v1/streams", key)
     assert store.reads == before + 1
+
+
+def test_keys_that_there_are_not_cost_few_reads(closed: ClosedApi, store: CountingStore) -> None:
+    closed.call("GET", "/v1/streams", closed.key("viewer"))
+    before = store.reads
+    for number in range(100):
+        closed.clock.now += 0.01
+        assert closed.call("GET", "/v1/streams", f"rsk_{number}_" + "0" * 64).status_code == 401
+    assert 0 < store.reads - before <= 5
 
 
 def test_a_request_of_a_browser_costs_no_read(closed: ClosedApi, store: CountingStore) -> None:
@@ -467,16 +476,26 @@ def test_a_request_of_a_browser_costs_no_read(closed: ClosedApi, store: Counting
     assert store.reads == before + 2  # the keys, and the sessions that have ended
 
 
-def test_another_process_sees_changes_after_a_while(closed: ClosedApi, store: CountingStore) -> None:
+def test_another_process_knows_a_removed_key_after_a_while(closed: ClosedApi, store: CountingStore) -> None:
     other = ClosedApi(closed.runner, store)
     old = closed.key("viewer")
     assert other.call("GET", "/v1/streams", old).status_code == 200
-    fresh = closed.key("viewer")
     closed.runner.run(closed.keys.remove(old.split("_")[1]))
     assert closed.call("GET", "/v1/streams", old).status_code == 401
+    assert other.call("GET", "/v1/streams", old).status_code == 200
     other.clock.now += LIFE_S
     assert other.call("GET", "/v1/streams", old).status_code == 401
-    assert other.call("GET", "/v1/streams", fresh).status_code == 200
+
+
+def test_another_process_knows_a_new_key_at_once(closed: ClosedApi, store: CountingStore) -> None:
+    other = ClosedApi(closed.runner, store)
+    assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+    key = closed.key("viewer")
+    assert other.call("GET", "/v1/streams", cookies=session_of(closed, key)).status_code == 200
+    assert other.call("GET", "/v1/streams", key).status_code == 200
+    store.away = True
+    assert other.call("GET", "/v1/streams", "rsk_nobody_" + "0" * 64).status_code == 401
+    assert other.call("GET", "/v1/streams", key).status_code == 200
 
 
 def test_known_keys_outlive_the_store(closed: ClosedApi, store: CountingStore) -> None:
