@@ -52,6 +52,7 @@ from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.auth.audit import AuditLog
 from serve_app.auth.config import close_doors
 from serve_app.auth.listening import require_closed_or_local
+from serve_app.auth.together.actor import AskTally
 from serve_app.config import AppArgs
 from serve_app.loads import node_loads
 from serve_app.looking import SandboxMedia
@@ -122,7 +123,7 @@ def build_api(args: AppArgs) -> FastAPI:
     """The API over the cluster's actors; runs in the replica. Raises EngineError where its doors can't be as wanted."""
     refuse_open_doors(args)
     store = open_store(args.store_url, os.environ)
-    doors = close_doors(args, store, args.num_replicas)
+    doors = close_doors(args, store, args.num_replicas, AskTally)
     policy = args.policy()
     policy.output_root.mkdir(parents=True, exist_ok=True)
     streams = ClusterStreams(args, policy)

@@ -43,7 +43,7 @@ class OwnPorts:
         self._ports = ports
         self._viewers = viewers
         self._doors = doors
-        self._views = OpenViews()
+        self._views = doors.views if doors is not None else OpenViews()
 
     def of(self, who: Principal) -> Ports:
         """The ports as ``who`` may use them."""
@@ -73,7 +73,7 @@ class OwnViews:
 
     async def play(self, stream_id: str, offer: str) -> SdpAnswer:
         await self._streams.get(stream_id)
-        leave = self._views.enter(self._who)
+        leave = await self._views.enter(self._who)
         try:
             return await self._viewers.playbacks.begin(stream_id, offer, leave, partial(self._stays_allowed, stream_id))
         except BaseException:
@@ -89,7 +89,7 @@ class OwnViews:
 
     async def _opened(self, stream_id: str, view: Callable[[], Awaitable[LiveResponse]]) -> LiveResponse:
         await self._streams.get(stream_id)
-        leave = self._views.enter(self._who)
+        leave = await self._views.enter(self._who)
         try:
             response = await view()
         except BaseException:

@@ -10,10 +10,11 @@ from typing import Any
 from serve_app.auth.errors import Forbidden, Unauthorized
 from serve_app.auth.keyring import Keyring
 from serve_app.auth.logouts import Logouts
-from serve_app.auth.quota import RequestMeter
+from serve_app.auth.quota import OpenViews, RequestMeter
 from serve_app.auth.roles import Principal, Role
 from serve_app.auth.secret import read_key
 from serve_app.auth.session import SessionSigner
+from serve_app.auth.tally import Together
 from serve_app.auth.web_tokens import WebTokens
 
 ASK = "Send a key or token as `Authorization: Bearer ...`, or log in on the page."
@@ -54,6 +55,7 @@ class Doors:
         session_s: the longest life of a browser's session.
         clock: monotonic seconds.
         now: Unix time, seconds.
+        together: what all replicas of the API count of quotas; None where there is one.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Doors:
         session_s: float,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        together: Together | None = None,
     ) -> None:
         self.keys = keys
         self._logouts = logouts
@@ -72,7 +75,8 @@ class Doors:
         self._signer = signer
         self._session_s = session_s
         self._now = now
-        self._meter = RequestMeter(clock)
+        self._meter = RequestMeter(clock, together)
+        self.views = OpenViews(together)
 
     async def admit(self, credentials: Credentials, needed: Role) -> Principal:
         """Who makes a request that asks for a role.
@@ -84,7 +88,7 @@ class Doors:
             StoreAway: no key was ever read.
         """
         who = await self._who(credentials)
-        self._meter.count(who)
+        await self._meter.count(who)
         if not who.role.covers(needed):
             raise Forbidden(f"This needs the role {needed}; yours is {who.role}.")
         return who
@@ -100,7 +104,7 @@ class Doors:
         """A session for whoever holds a key or token. Raises Unauthorized, StoreAway, QuotaExceeded."""
         now = self._now()
         who = await self._bearer(secret)
-        self._meter.count(who)
+        await self._meter.count(who)
         until = min(now + self._session_s, who.expires_at)
         cookie = self._signer.seal(_content(who), now, until)
         return Login(cookie, self._signer.csrf(cookie), max(1, int(until - now)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.errors import StoreAway
 from deployments.store.protocol import Record, Store
-from serve_app.auth.quota import Bucket, take
+from serve_app.auth.bucket import Bucket, take
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ PATIENCE_S = 1.0
 ANEW_PER_MINUTE = 30
 """How often the store is read anew for what isn't known, ten seconds' worth at once: who sends keys that don't exist
 costs no more than that."""
+
+MISSED = 1000
+"""So much is remembered of what was looked for in vain: who goes on with a removed key costs no more reads."""
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -51,6 +55,7 @@ class Recent(Generic[Kept]):
         self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._anew: Bucket | None = None
+        self._missed: OrderedDict[str, float] = OrderedDict()
 
     async def fresh(self) -> Mapping[str, Kept]:
         """What was read not longer than `LIFE_S` ago, or, while the store is away, what was read last.
@@ -71,14 +76,21 @@ class Recent(Generic[Kept]):
 
         Where many that aren't there were looked for, or the store is slow, one is found after `LIFE_S` only.
         """
-        known = await self.fresh()
-        if key not in known:
-            self._anew, wait_s = take(self._anew, ANEW_PER_MINUTE, self._clock())
-            if wait_s == 0:
-                self._reading = asyncio.create_task(self._reread())
-                await asyncio.wait({self._reading}, timeout=PATIENCE_S)
-                known = self._known or known
-        return known.get(key)
+        known, now = await self.fresh(), self._clock()
+        if key in known or now - self._missed.get(key, -LIFE_S) < LIFE_S:
+            return known.get(key)
+        self._anew, wait_s = take(self._anew, ANEW_PER_MINUTE, now)
+        if wait_s > 0:
+            return None
+        self._reading = asyncio.create_task(self._reread())
+        await asyncio.wait({self._reading}, timeout=PATIENCE_S)
+        found = (self._known or known).get(key)
+        if found is None:
+            self._missed[key] = now
+            self._missed.move_to_end(key)
+            if len(self._missed) > MISSED:
+                self._missed.popitem(last=False)
+        return found
 
     def read(self) -> Mapping[str, Kept]:
         """What the store has now. Raises StoreAway."""

@@ -35,8 +35,7 @@ class Allowance:
 
     Attributes:
         streams: that there may be among those it sees, for it to create another.
-        requests_per_minute: counted by each replica of the API for itself.
-        event_streams: detections and live videos open at once, counted by each replica for itself.
+        event_streams: detections and live videos open at once.
     """
 
     streams: int | None = None

@@ -464,6 +464,20 @@ def test_keys_that_there_are_not_cost_few_reads(closed: ClosedApi, store: Counti
     assert 0 < store.reads - before <= 5
 
 
+def test_a_program_that_goes_on_with_a_removed_key_keeps_no_new_one_out(
+    closed: ClosedApi, store: CountingStore
+) -> None:
+    other, removed = ClosedApi(closed.runner, store), closed.key("viewer")
+    closed.runner.run(closed.keys.remove(removed.split("_")[1]))
+    assert other.call("GET", "/v1/streams", removed).status_code == 401
+    before = store.reads
+    for _ in range(50):
+        other.clock.now += 0.01
+        assert other.call("GET", "/v1/streams", removed).status_code == 401
+    assert store.reads == before
+    assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+
+
 def test_a_request_of_a_browser_costs_no_read(closed: ClosedApi, store: CountingStore) -> None:
     cookies = session_of(closed, closed.key("viewer"))
     closed.call("GET", "/v1/streams", cookies=cookies)

@@ -1,4 +1,4 @@
-"""What decides: roles, scope, quotas, keys, sessions, and where the doors may stay open."""
+"""What decides: roles, scope, keys, sessions, and where the doors may stay open."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.errors import QuotaExceeded
 from deployments.streams.spec import StreamSpec
 from deployments.supervisor.registry import StreamRegistry
 from engines.errors import EngineError
 from serve_app.auth.config import SECRET_VARIABLE, session_secret
 from serve_app.auth.listening import OpenDoors, require_closed_or_local
 from serve_app.auth.logouts import KEPT, Ended
-from serve_app.auth.quota import Bucket, OpenViews, RequestMeter, capacity, take
-from serve_app.auth.roles import Allowance, Principal, Role, patched_labels
+from serve_app.auth.roles import Principal, Role, patched_labels
 from serve_app.auth.secret import new_key, read_key
 from serve_app.auth.session import Session, SessionSigner
-from tests.support.closed_api import SECRET, Clock
+from tests.support.closed_api import SECRET
 
 words = st.text("abc", max_size=2)
 labels = st.dictionaries(words, words, max_size=4)
@@ -55,63 +53,6 @@ def test_labels_that_are_none_are_in_no_scope(change: Any) -> None:
     assert not Principal("key:a", "a", Role.VIEWER, {"site": "north"}).sees(
         patched_labels({"site": "north"}, {"labels": change})
     )
-
-
-@given(st.integers(1, 10_000), st.lists(st.floats(0, 100), min_size=1, max_size=200))
-def test_no_window_takes_more_than_its_share(per_minute: int, pauses: list[float]) -> None:
-    bucket: Bucket | None = None
-    now, taken = 0.0, []
-    for pause in pauses:
-        now += pause
-        bucket, wait_s = take(bucket, per_minute, now)
-        if wait_s == 0:
-            taken.append(now)
-    for first, start in enumerate(taken):
-        for last, end in enumerate(taken[first:], first):
-            assert last - first + 1 <= capacity(per_minute) + per_minute * (end - start) / 60 + 1e-6
-
-
-@given(st.integers(1, 10_000), st.floats(0, 20), st.floats(0, 1000))
-def test_whoever_waits_as_told_is_served(per_minute: int, tokens: float, now: float) -> None:
-    held, wait_s = take(Bucket(min(tokens, capacity(per_minute)), now), per_minute, now)
-    if wait_s > 0:
-        assert held.tokens < 1
-        assert take(held, per_minute, now + wait_s + 1e-6)[1] == 0
-    assert take(held, per_minute, now - 5)[0].at >= held.at  # a clock that goes back gives nothing
-
-
-def test_each_caller_has_a_bucket(clock: Clock) -> None:
-    meter = RequestMeter(clock)
-    one, other = (Principal(f"key:{n}", n, Role.VIEWER, {}, Allowance(requests_per_minute=6)) for n in "ab")
-    meter.count(one)
-    with pytest.raises(QuotaExceeded) as refused:
-        meter.count(one)
-    assert refused.value.retry_after_s == 10
-    meter.count(other)
-    clock.now += 10
-    meter.count(one)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@given(st.lists(st.booleans(), max_size=60), st.integers(0, 5))
-def test_open_views_are_counted_exactly(steps: list[bool], limit: int) -> None:
-    views, who = OpenViews(), Principal("key:a", "a", Role.VIEWER, {}, Allowance(event_streams=limit))
-    leaves: list[Any] = []
-    for enters in steps:
-        if not enters and leaves:
-            leave = leaves.pop()
-            leave()
-            leave()
-        elif enters and len(leaves) < limit:
-            leaves.append(views.enter(who))
-        elif enters:
-            with pytest.raises(QuotaExceeded):
-                views.enter(who)
-        assert views.held(who) == len(leaves)
 
 
 def test_keys_are_long_and_hidden() -> None:
