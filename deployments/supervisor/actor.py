@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.errors import (
     InvalidSpec,
     StoreAway,
@@ -67,7 +67,6 @@ class Supervisor:
     """Accepts changes of specs, starts and ends actors, and knows every stream's status."""
 
     def __init__(self, config: SupervisorConfig, policy: UrlPolicy, store: str) -> None:
-        code_version()  # now: the sources may change while this process runs the ones it has loaded
         configure_logging({"node": ray.get_runtime_context().get_node_id()})
         self._config = config
         self._policy = policy
@@ -92,7 +91,7 @@ class Supervisor:
 
     async def identity(self) -> tuple[str, str]:
         """Its code and its store: one of another code or store has to be replaced."""
-        return code_version(), self._store
+        return CODE_VERSION, self._store
 
     async def configure(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
         """What holds for actors that start from now on: a redeployed API brings its own."""
