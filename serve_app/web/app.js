@@ -26,6 +26,7 @@ const VIEWS = [
 
 let current = null;
 let address = null;
+let stillHere = ""; // why logging out failed
 
 function viewOf(hash) {
   for (const [pattern, show] of VIEWS) {
@@ -64,7 +65,7 @@ async function route() {
 
 function notify(text) {
   setText(byId("notice"), text);
-  byId("notice").hidden = false;
+  byId("notice").hidden = !text;
 }
 
 async function showFacts() {
@@ -72,7 +73,7 @@ async function showFacts() {
     const [models, capacity] = await Promise.all([call("GET", "v1/models"), call("GET", "v1/capacity")]);
     setText(byId("engine"), models.items.map((model) => `${model.engine} on ${model.device}`).join(", "));
     setText(byId("capacity"), roomInWords(capacity));
-    byId("notice").hidden = true;
+    notify(stillHere);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     setText(byId("engine"), "not there");
@@ -92,7 +93,8 @@ byId("logout").addEventListener("click", async () => {
     location.reload();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    notify(`You are still logged in. ${error.message}`);
+    stillHere = `You are still logged in. ${error.message}`;
+    notify(stillHere);
   }
 });
 addEventListener("hashchange", route);
