@@ -54,6 +54,7 @@ class Recent(Generic[Kept]):
         self._changes = 0
         self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._anew: Bucket | None = None
         self._missed: OrderedDict[str, float] = OrderedDict()
 
@@ -79,11 +80,16 @@ class Recent(Generic[Kept]):
         known, now = await self.fresh(), self._clock()
         if key in known or now - self._missed.get(key, -LIFE_S) < LIFE_S:
             return known.get(key)
-        self._anew, wait_s = take(self._anew, ANEW_PER_MINUTE, now)
-        if wait_s > 0:
-            return None
-        self._reading = asyncio.create_task(self._reread())
-        await asyncio.wait({self._reading}, timeout=PATIENCE_S)
+        if self._looking is not None and not self._looking.done():
+            await asyncio.wait({self._looking}, timeout=PATIENCE_S)  # it may have begun too early to see the record
+            if (found := (self._known or known).get(key)) is not None:
+                return found
+        if self._looking is None or self._looking.done():
+            self._anew, wait_s = take(self._anew, ANEW_PER_MINUTE, now)
+            if wait_s > 0:
+                return None
+            self._looking = asyncio.create_task(self._reread())
+        await asyncio.wait({self._looking}, timeout=PATIENCE_S)
         found = (self._known or known).get(key)
         if found is None:
             self._missed[key] = now

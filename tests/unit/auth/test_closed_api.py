@@ -17,7 +17,7 @@ from serve_app.auth.doors import Credentials
 from serve_app.auth.keyring import Keyring
 from serve_app.auth.recent import LIFE_S
 from serve_app.auth.roles import Role
-from tests.support.closed_api import ClosedApi, CountingStore, problem
+from tests.support.closed_api import BASE, ClosedApi, CountingStore, problem
 from tests.support.waiting import until_so
 
 NORTH = {"site": "north"}
@@ -476,6 +476,22 @@ def test_a_program_that_goes_on_with_a_removed_key_keeps_no_new_one_out(
         assert other.call("GET", "/v1/streams", removed).status_code == 401
     assert store.reads == before
     assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+
+
+def test_a_new_key_that_comes_many_times_at_once_opens_each_time(closed: ClosedApi, store: CountingStore) -> None:
+    other = ClosedApi(closed.runner, store)
+    assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+    headers, before = {"Authorization": f"Bearer {closed.key('viewer')}"}, store.reads
+
+    async def asked() -> set[int]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(other.app), base_url=BASE, headers=headers
+        ) as client:
+            answers = await asyncio.gather(*(client.get("/v1/streams") for _ in range(40)))
+            return {answer.status_code for answer in answers}
+
+    assert closed.runner.run(asked()) == {200}
+    assert store.reads == before + 1
 
 
 def test_a_request_of_a_browser_costs_no_read(closed: ClosedApi, store: CountingStore) -> None:
