@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -47,7 +48,9 @@ class AskTally:
 
     def __init__(self) -> None:
         self._replica = secrets.token_hex(8)
-        self._actor: Any = _shared_tally()
+        self._actor: Any = None
+        with suppress(RayError, ValueError):  # else the first to ask makes it, and waits for its process
+            self._actor = _shared_tally()
 
     async def take(self, caller: str, per_minute: int, most: int) -> tuple[int, float]:
         taken: tuple[int, float] = await self._ask("take", caller, per_minute, most)
