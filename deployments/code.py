@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,9 +10,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("deployments", "engines")
 
 
-@cache
-def code_version() -> str:
-    """The package's version and a hash of its sources, as they were when this process first asked."""
+def _version() -> str:
     digest = sha256()
     for path in sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -22,3 +19,8 @@ def code_version() -> str:
     except PackageNotFoundError:
         release = "0"
     return f"{release}+{digest.hexdigest()[:12]}"
+
+
+CODE_VERSION = _version()
+"""The package's version and a hash of its sources, as they were when this process began to load them: they may change
+while it runs, and Ray may give a process that has loaded the old ones something new to do."""

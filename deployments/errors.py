@@ -11,6 +11,7 @@ RaysightError                 message: one line, safe to show (no credentials), 
 ├── SwapInProgress            a model is being swapped already
 ├── ForbiddenPackage          a model package outside the models root
 ├── PackageRefused            a model package that can't be used; all goes on with the old one
+├── QuotaExceeded             more than the caller may have; `retry_after_s` says when to try again
 ├── NoCapacity                no room for another stream, and the configuration refuses such
 ├── Overloaded                too much of it at once: try again later
 ├── DetectorUnavailable       no replica answered in time
@@ -120,6 +121,18 @@ class ForbiddenPackage(RaysightError):
 
 class PackageRefused(RaysightError):
     """A model package that can't be used; all goes on with the old one."""
+
+
+class QuotaExceeded(RaysightError):
+    """More than the caller may have; ``retry_after_s`` is when it may be tried again, in whole seconds from 1."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message, retry_after_s)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class NoCapacity(RaysightError):

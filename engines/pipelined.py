@@ -10,6 +10,9 @@ same time::
 
 The network runs for a few batch sizes only, the buckets; a batch takes the next larger one, and the rows that it leaves
 over hold whatever lay there and are never copied back. What runs a bucket on a slot is made once, on fixed addresses.
+
+The steps are ordered by events of the device's alone: tests drive this code on an accelerator of NumPy whose streams
+advance in any order.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.finding.actor import find_supervisor, get_supervisor, stream_actor
 from deployments.supervisor.query import Part, PartQuery
+from deployments.supervisor.registry import StreamQuota
 from engines.letterbox import Letterbox
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.application import create_api
@@ -51,6 +52,7 @@ from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.auth.audit import AuditLog
 from serve_app.auth.config import close_doors
 from serve_app.auth.listening import require_closed_or_local
+from serve_app.auth.together.actor import AskTally
 from serve_app.config import AppArgs
 from serve_app.loads import node_loads
 from serve_app.looking import SandboxMedia
@@ -121,7 +123,7 @@ def build_api(args: AppArgs) -> FastAPI:
     """The API over the cluster's actors; runs in the replica. Raises EngineError where its doors can't be as wanted."""
     refuse_open_doors(args)
     store = open_store(args.store_url, os.environ)
-    doors = close_doors(args, store, args.num_replicas)
+    doors = close_doors(args, store, args.num_replicas, AskTally)
     policy = args.policy()
     policy.output_root.mkdir(parents=True, exist_ok=True)
     streams = ClusterStreams(args, policy)
@@ -153,8 +155,8 @@ class ClusterStreams:
         self._playback: PlaybackSettings = args.webrtc
         self._actors: dict[str, ActorHandle[Any]] = {}
 
-    async def create(self, spec: StreamSpec) -> StreamView:
-        view: StreamView = await self.ask("create", spec)
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
+        view: StreamView = await self.ask("create", spec, quota)
         return view
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:

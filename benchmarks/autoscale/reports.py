@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.streams.actor import Report
 from deployments.streams.cpu import CpuUse
 from deployments.streams.hardware import NOTHING
@@ -42,4 +42,4 @@ def report_of(spec: StreamSpec, generation: int, epoch: int, node: str, age_s: f
         latency_ms={stage: Percentiles(p50=4.2, p95=8.1, p99=12.6) for stage in STAGES},
     )
     stamp = time.monotonic()
-    return Report(spec, status, frames, NOTHING, code_version(), 0, (), stamp, False, CpuUse(0.007, 0.007))
+    return Report(spec, status, frames, NOTHING, CODE_VERSION, 0, (), stamp, False, CpuUse(0.007, 0.007))

@@ -16,7 +16,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.detector.attaching.actor import BrokeredAttachment
 from deployments.link.attacher import Attacher
 from deployments.logs import Context, configure_logging
@@ -69,7 +69,7 @@ class Report:
     Attributes:
         next_sequence: number that the next decoded frame gets; a successor must not go below.
         grant: the places on its node's GPUs that the actor holds.
-        code: what its process loaded, by `code_version`.
+        code: what its process loaded, by `CODE_VERSION`.
         changes: counts those of the stream's history so far.
         history: its entries that are new, or came again, since as many changes as the supervisor had heard of.
         stamp: when it was made, by the clock of the actor; the supervisor names it when it vouches for the actor.
@@ -113,7 +113,6 @@ class StreamActor:
         node = ray.get_runtime_context().get_node_id()
         self._logs: Context = {"stream": spec.id, "node": node, "generation": generation}
         configure_logging(self._logs)
-        code_version()  # now: the sources may change while this process runs the ones it has loaded
         if notes:
             logger.info("%s", "; ".join(notes))
         self._fence = Fence(supervisor_epoch)
@@ -185,7 +184,7 @@ class StreamActor:
             told["reason"] = self._detector.trouble
         status = status.model_copy(update=told)
         next_sequence, news = self._runner.pipeline.next_sequence, self._runner.history.since(heard)
-        report = (self._runner.spec, status, next_sequence, self._grant, code_version(), *news, *tenure)
+        report = (self._runner.spec, status, next_sequence, self._grant, CODE_VERSION, *news, *tenure)
         return Report(*report, self._cpu.use)
 
     @ray.method(concurrency_group="control")

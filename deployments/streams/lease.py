@@ -5,6 +5,14 @@ supervisor writes it before that life begins. A holder is renewed by whatever sh
 time: it reads its own term, the supervisor says so, or the store is known to be down, when nobody can begin a term.
 It stops `HOLD_S` after that time. A successor that can't know whether its predecessor has ended waits `WAIT_S`, in
 which the store has to be up without a break: in one, its predecessor may have gone on.
+
+The supervisor says so by naming, in its call for the report, a time of the holder's own clock that it got with an
+earlier report: so a call that is long under way gives no more. It does so only where, after that report came, Ray has
+said that the supervisor's own node lives: until Ray gives that up it starts no other supervisor.
+
+What this does not cover: a life that is deleted while its node is lost, and made again under the same name after the
+supervisor restarted, all within `HOLD_S`, does not wait. A process that is stopped as a whole (SIGSTOP) notices the end
+of its right once it runs again; what its relay still holds goes out.
 """
 
 from __future__ import annotations

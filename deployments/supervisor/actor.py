@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.errors import (
     InvalidSpec,
     StoreAway,
@@ -47,7 +47,7 @@ from deployments.supervisor.past import Past
 from deployments.supervisor.query import Part, PartQuery, part_of
 from deployments.supervisor.reason import why_unseen
 from deployments.supervisor.reconcile import Action, Reap, Restart, Start, Stop, Update, Wanted, reconcile
-from deployments.supervisor.registry import Entry
+from deployments.supervisor.registry import Entry, StreamQuota
 from deployments.supervisor.room import shortage
 from deployments.supervisor.watch import Watch
 
@@ -67,7 +67,6 @@ class Supervisor:
     """Accepts changes of specs, starts and ends actors, and knows every stream's status."""
 
     def __init__(self, config: SupervisorConfig, policy: UrlPolicy, store: str) -> None:
-        code_version()  # now: the sources may change while this process runs the ones it has loaded
         configure_logging({"node": ray.get_runtime_context().get_node_id()})
         self._config = config
         self._policy = policy
@@ -92,7 +91,7 @@ class Supervisor:
 
     async def identity(self) -> tuple[str, str]:
         """Its code and its store: one of another code or store has to be replaced."""
-        return code_version(), self._store
+        return CODE_VERSION, self._store
 
     async def configure(self, config: SupervisorConfig, policy: UrlPolicy) -> None:
         """What holds for actors that start from now on: a redeployed API brings its own."""
@@ -100,10 +99,10 @@ class Supervisor:
 
     # What the API calls ---------------------------------------------------------------------------------------
 
-    async def create(self, spec: StreamSpec) -> StreamView:
-        """Raises StreamExists, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway; all can SupervisorUnavailable."""
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
+        """Raises StreamExists, QuotaExceeded and what `put` does; everything here can raise SupervisorUnavailable."""
         await self._check(spec)
-        return self._changed(await self._book.create(spec))
+        return self._changed(await self._book.create(spec, quota))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
         """Raises SpecConflict, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway."""

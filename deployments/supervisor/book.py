@@ -21,7 +21,7 @@ from deployments.streams.lease import WAIT_S
 from deployments.streams.spec import StreamSpec
 from deployments.streams.tenure import LEASE, Tenancy
 from deployments.supervisor.records import Kept, pack, unpack
-from deployments.supervisor.registry import Entry, StreamRegistry, require_generation
+from deployments.supervisor.registry import Entry, StreamQuota, StreamRegistry, require_generation
 
 STREAM, SUPERVISOR = "stream", "supervisor"
 """Kinds of records."""
@@ -123,10 +123,10 @@ class StreamBook:
         """All that is known of a stream; None where nobody wants it."""
         return self._kept.get(stream_id)
 
-    async def create(self, spec: StreamSpec) -> Entry:
-        """Raises StreamExists."""
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> Entry:
+        """Raises StreamExists, QuotaExceeded."""
         async with self._change():
-            entry = self._registry().create(spec)
+            entry = self._registry().create(spec, quota)
             await self._write(Kept(entry, accepted_at=time.time()))
         return entry
 

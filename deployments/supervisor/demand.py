@@ -1,4 +1,10 @@
-"""What a stream asks of an engine and of its node's CPUs: measured where it ran, else as its like do; pure."""
+"""What a stream asks of an engine and of its node's CPUs: measured where it ran, else as its like do; pure.
+
+Its like: who decodes and who encodes as it would, on that node, else on any, else as a benchmark stated
+(benchmarks/results/pipeline-2-cores.json). Relays of outputs and the engines themselves are in no stream's CPU: on a
+node whose CPU also infers, the measured speed of its engine falls as streams take their part. Several engines on one
+GPU each count as if the others rested.
+"""
 
 from __future__ import annotations
 

@@ -7,16 +7,18 @@ stay the same, so that nobody can send them elsewhere.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from deployments.errors import InvalidSpec, SpecConflict, StreamExists, StreamNotFound
+from deployments.errors import InvalidSpec, QuotaExceeded, SpecConflict, StreamExists, StreamNotFound
 from deployments.streams.addressed import Addressed
 from deployments.streams.spec import StreamSpec
 from deployments.streams.urls import same_server
+
+QUOTA_RETRY_S = 60
 
 Part = TypeVar("Part", bound=Addressed)
 
@@ -27,6 +29,19 @@ class Entry:
 
     spec: StreamSpec
     generation: int
+
+
+class StreamQuota(NamedTuple):
+    """How many streams with the labels there may be for a caller to add another."""
+
+    labels: Mapping[str, str]
+    streams: int
+
+    def require(self, specs: Iterable[StreamSpec]) -> None:
+        """Raises QuotaExceeded where there are as many."""
+        if sum(self.labels.items() <= spec.labels.items() for spec in specs) >= self.streams:
+            why = f"This key may see {self.streams} streams and sees as many: delete one."
+            raise QuotaExceeded(why, QUOTA_RETRY_S)
 
 
 class StreamRegistry:
@@ -48,10 +63,12 @@ class StreamRegistry:
         except KeyError:
             raise StreamNotFound(f"there is no stream {stream_id!r}") from None
 
-    def create(self, spec: StreamSpec) -> Entry:
-        """Raises StreamExists."""
+    def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> Entry:
+        """Raises StreamExists, QuotaExceeded."""
         if spec.id in self._entries:
             raise StreamExists(f"there is a stream {spec.id!r} already: PUT replaces it, PATCH changes it")
+        if quota is not None:
+            quota.require(entry.spec for entry in self)
         return self._store(spec, 1)
 
     def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:

@@ -91,9 +91,15 @@ async def login(request: Request, response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-@router.post("/logout", status_code=204, summary="Log out", operation_id="logout")
-async def logout(request: Request, response: Response) -> None:
-    """End a browser's session: its cookies are taken back."""
+@router.post("/logout", status_code=204, summary="Log out", operation_id="logout", responses=problems(503))
+async def logout(who: UsePrincipal, request: Request, response: Response) -> None:
+    """End a browser's session for good, in other replicas of the API from 5 s later on; its cookies are taken back.
+
+    Where that can't be stored, the session goes on.
+    """
+    doors: Doors | None = request.app.state.doors
+    if doors is not None:
+        await doors.logout(who)
     for name in (COOKIE, CSRF_COOKIE):
         response.delete_cookie(name, samesite="strict", path=_path(request))
 

@@ -17,12 +17,13 @@ from deployments.streams.spec import StreamSpec, StreamView
 from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.query import Part, PartQuery
+from deployments.supervisor.registry import StreamQuota
 from serve_app.api.dependencies import Ports
 from serve_app.api.ports import JpegPicture, Streams
 from serve_app.api.viewers import LiveResponse, Viewers
 from serve_app.auth.audit import AuditLog
 from serve_app.auth.doors import Doors
-from serve_app.auth.errors import Forbidden, QuotaExceeded
+from serve_app.auth.errors import Forbidden
 from serve_app.auth.quota import OpenViews
 from serve_app.auth.roles import Principal, patched_labels
 
@@ -31,8 +32,6 @@ TRIES = 8
 
 RECHECK_S = 10.0
 """How often it is looked whether whoever watches still may."""
-
-QUOTA_RETRY_S = 60
 
 Answer = TypeVar("Answer")
 
@@ -44,12 +43,11 @@ class OwnPorts:
         self._ports = ports
         self._viewers = viewers
         self._doors = doors
-        self._views = OpenViews()
-        self._creating = asyncio.Lock()
+        self._views = doors.views if doors is not None else OpenViews()
 
     def of(self, who: Principal) -> Ports:
         """The ports as ``who`` may use them."""
-        streams = OwnStreams(self._ports.streams, who, self._ports.audit, self._creating)
+        streams = OwnStreams(self._ports.streams, who, self._ports.audit)
         return replace(
             self._ports, streams=streams, viewers=OwnViews(self._viewers, streams, who, self._views, self._doors)
         )
@@ -75,7 +73,7 @@ class OwnViews:
 
     async def play(self, stream_id: str, offer: str) -> SdpAnswer:
         await self._streams.get(stream_id)
-        leave = self._views.enter(self._who)
+        leave = await self._views.enter(self._who)
         try:
             return await self._viewers.playbacks.begin(stream_id, offer, leave, partial(self._stays_allowed, stream_id))
         except BaseException:
@@ -91,7 +89,7 @@ class OwnViews:
 
     async def _opened(self, stream_id: str, view: Callable[[], Awaitable[LiveResponse]]) -> LiveResponse:
         await self._streams.get(stream_id)
-        leave = self._views.enter(self._who)
+        leave = await self._views.enter(self._who)
         try:
             response = await view()
         except BaseException:
@@ -125,29 +123,18 @@ class OwnStreams:
     """`serve_app.api.ports.Streams` of one caller: streams outside its labels are not there.
 
     A change is made to the generation that was looked at, so that no change of the labels slips in between.
-
-    Args:
-        creating: held while a stream is counted against a quota and made.
     """
 
-    def __init__(self, streams: Streams, who: Principal, audit: AuditLog, creating: asyncio.Lock) -> None:
+    def __init__(self, streams: Streams, who: Principal, audit: AuditLog) -> None:
         self._streams = streams
         self._who = who
         self._audit = audit
-        self._creating = creating
 
-    async def create(self, spec: StreamSpec) -> StreamView:
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
         self._require_scope(spec.labels)
         limit = self._who.allowance.streams
-        if limit is None:
-            view = await self._streams.create(spec)
-        else:
-            async with self._creating:
-                if len(await self.list()) >= limit:
-                    raise QuotaExceeded(
-                        f"This key may see {limit} streams and sees as many: delete one.", QUOTA_RETRY_S
-                    )
-                view = await self._streams.create(spec)
+        own = quota if limit is None else StreamQuota(dict(self._who.labels), limit)
+        view = await self._streams.create(spec, own)
         await self._note("stream.create", spec.id, None, view.status.generation)
         return view
 

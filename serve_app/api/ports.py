@@ -24,6 +24,7 @@ from deployments.streams.spec import SourceInfo, SourceSpec, StreamSpec, StreamV
 from deployments.streams.webrtc.settings import SdpAnswer
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.query import Part, PartQuery
+from deployments.supervisor.registry import StreamQuota
 from engines.types import Detections, EngineInfo, Thresholds
 
 
@@ -72,11 +73,15 @@ class Streams(Protocol):
     Every change raises StoreAway where it can't be stored: nothing has changed then.
     """
 
-    async def create(self, spec: StreamSpec) -> StreamView:
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
         """Add a stream.
+
+        Args:
+            quota: holds however many add streams at once, through whichever replica.
 
         Raises:
             StreamExists: the id is taken.
+            QuotaExceeded: as its name says.
             InvalidSpec, ForbiddenAddress: the spec can't be used.
             NoCapacity: it has no room, and the configuration refuses such.
         """

@@ -33,6 +33,7 @@ from deployments.errors import (
     Overloaded,
     PackageRefused,
     PlaybackMissing,
+    QuotaExceeded,
     RaysightError,
     SpecConflict,
     StoreAway,
@@ -46,7 +47,7 @@ from deployments.errors import (
     TooManyViewers,
 )
 from deployments.streams.urls import redact
-from serve_app.auth.errors import Forbidden, KeyNotFound, QuotaExceeded, Unauthorized
+from serve_app.auth.errors import Forbidden, KeyNotFound, Unauthorized
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ RAISED: Mapping[type[RaysightError], Kind] = {
     SwapInProgress: Kind(409, "swap_in_progress", "The model is being swapped"),
     ForbiddenPackage: Kind(403, "forbidden_package", "The package is not allowed"),
     PackageRefused: Kind(422, "package_refused", "The package can't be used"),
+    QuotaExceeded: Kind(429, "quota_exceeded", "More than the key allows"),
     NoCapacity: Kind(409, "no_capacity", "No room for the stream"),
     TooManyViewers: TOO_MANY_VIEWERS,
     PlaybackMissing: Kind(501, "playback_missing", "WebRTC can't be played here"),
@@ -129,7 +131,6 @@ RAISED: Mapping[type[RaysightError], Kind] = {
 _OF_CALLERS: Mapping[type[RaysightError], Kind] = {
     Unauthorized: Kind(401, "unauthorized", "Nobody known"),
     Forbidden: Kind(403, "forbidden", "Not allowed"),
-    QuotaExceeded: Kind(429, "quota_exceeded", "More than the key allows"),
     KeyNotFound: Kind(404, "key_not_found", "No such key"),
 }
 """The same of `serve_app.auth`."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,7 +18,9 @@ from engines.errors import EngineError
 from serve_app.auth.audit import AUDIT_LIMIT
 from serve_app.auth.doors import Doors
 from serve_app.auth.keyring import Keyring
+from serve_app.auth.logouts import Logouts
 from serve_app.auth.session import SessionSigner
+from serve_app.auth.tally import Together
 from serve_app.auth.web_tokens import JwtConfig, WebTokens
 
 logger = logging.getLogger(__name__)
@@ -76,15 +78,23 @@ def session_secret(environment: Mapping[str, str], replicas: int) -> bytes:
     return given.encode() if given else secrets.token_bytes(_LEAST_SECRET)
 
 
-def close_doors(args: AuthArgs, store: Store, replicas: int) -> Doors | None:
-    """The doors as ``args`` want them; None for open ones. Raises EngineError where they can't be."""
+def close_doors(
+    args: AuthArgs, store: Store, replicas: int, together: Callable[[], Together] | None = None
+) -> Doors | None:
+    """The doors as ``args`` want them; None for open ones. Raises EngineError where they can't be.
+
+    Args:
+        together: makes what counts for several replicas.
+    """
     if args.auth == "off":
         return None
     doors = Doors(
         keys=Keyring(store, time.monotonic, time.time),
+        logouts=Logouts(store, time.monotonic, time.time),
         tokens=None if args.jwt is None else WebTokens(args.jwt, time.monotonic),
         signer=SessionSigner(session_secret(os.environ, replicas)),
         session_s=args.session_hours * 3600,
+        together=together() if together is not None and replicas > 1 else None,
     )
     if args.first_key:
         _show_first_key(doors)

@@ -9,10 +9,12 @@ from typing import Any
 
 from serve_app.auth.errors import Forbidden, Unauthorized
 from serve_app.auth.keyring import Keyring
-from serve_app.auth.quota import RequestMeter
+from serve_app.auth.logouts import Logouts
+from serve_app.auth.quota import OpenViews, RequestMeter
 from serve_app.auth.roles import Principal, Role
 from serve_app.auth.secret import read_key
 from serve_app.auth.session import SessionSigner
+from serve_app.auth.tally import Together
 from serve_app.auth.web_tokens import WebTokens
 
 ASK = "Send a key or token as `Authorization: Bearer ...`, or log in on the page."
@@ -48,27 +50,33 @@ class Doors:
     """Closed doors.
 
     Args:
+        logouts: sessions that were logged out.
         tokens: None where no JWTs are taken.
         session_s: the longest life of a browser's session.
         clock: monotonic seconds.
         now: Unix time, seconds.
+        together: what all replicas of the API count of quotas; None where there is one.
     """
 
     def __init__(
         self,
         keys: Keyring,
+        logouts: Logouts,
         tokens: WebTokens | None,
         signer: SessionSigner,
         session_s: float,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        together: Together | None = None,
     ) -> None:
         self.keys = keys
+        self._logouts = logouts
         self._tokens = tokens
         self._signer = signer
         self._session_s = session_s
         self._now = now
-        self._meter = RequestMeter(clock)
+        self._meter = RequestMeter(clock, together)
+        self.views = OpenViews(together)
 
     async def admit(self, credentials: Credentials, needed: Role) -> Principal:
         """Who makes a request that asks for a role.
@@ -80,7 +88,7 @@ class Doors:
             StoreAway: no key was ever read.
         """
         who = await self._who(credentials)
-        self._meter.count(who)
+        await self._meter.count(who)
         if not who.role.covers(needed):
             raise Forbidden(f"This needs the role {needed}; yours is {who.role}.")
         return who
@@ -88,16 +96,23 @@ class Doors:
     async def still_holds(self, who: Principal) -> bool:
         """Whether somebody who was admitted would still be. Raises StoreAway as `admit`."""
         kind, _, name = who.id.partition(":")
-        return who.expires_at > self._now() and (kind != "key" or await self.keys.by_id(name) is not None)
+        if who.expires_at <= self._now() or (who.session and await self._logouts.over(who.id, who.session)):
+            return False
+        return kind != "key" or await self._key(name, who.since) is not None
 
     async def login(self, secret: str) -> Login:
         """A session for whoever holds a key or token. Raises Unauthorized, StoreAway, QuotaExceeded."""
         now = self._now()
         who = await self._bearer(secret)
-        self._meter.count(who)
+        await self._meter.count(who)
         until = min(now + self._session_s, who.expires_at)
-        cookie = self._signer.seal(_content(who), until)
+        cookie = self._signer.seal(_content(who), now, until)
         return Login(cookie, self._signer.csrf(cookie), max(1, int(until - now)))
+
+    async def logout(self, who: Principal) -> None:
+        """End the session that somebody came with, for good. Raises StoreAway: then it goes on."""
+        if who.session is not None:
+            await self._logouts.end(who.id, who.session)
 
     async def _who(self, credentials: Credentials) -> Principal:
         if credentials.authorization is not None:
@@ -121,20 +136,28 @@ class Doors:
         return await self._tokens.holder(secret)
 
     async def _of_session(self, cookie: str) -> Principal:
-        content = self._signer.open(cookie, self._now())
-        if content is None:
+        opened = self._signer.open(cookie, self._now())
+        if opened is None:
             raise Unauthorized("The session has ended: log in again.")
-        if "key" not in content:
-            role, until = Role(content["role"]), content["expires_at"]
-            return Principal(content["id"], content["name"], role, content["labels"], expires_at=until)
-        who = await self.keys.by_id(content["key"])
-        if who is None:
-            raise Unauthorized("The key of this session was removed: log in with another.")
-        return replace(who, expires_at=content["expires_at"])
+        content, session = opened
+        if "key" in content:
+            who = await self._key(content["key"], content["since"])
+            if who is None:
+                raise Unauthorized("The key of this session was removed: log in with another.")
+        else:
+            who = Principal(content["id"], content["name"], Role(content["role"]), content["labels"])
+        if await self._logouts.over(who.id, session):
+            raise Unauthorized("The session was logged out: log in again.")
+        return replace(who, expires_at=session.expires_at, session=session)
+
+    async def _key(self, key_id: str, since: float) -> Principal | None:
+        """The holder of the very key that was made then."""
+        who = await self.keys.by_id(key_id)
+        return who if who is not None and who.since == since else None
 
 
 def _content(who: Principal) -> dict[str, Any]:
     kind, _, name = who.id.partition(":")
     if kind == "key":
-        return {"key": name}
+        return {"key": name, "since": who.since}
     return {"id": who.id, "name": who.name, "role": who.role.value, "labels": dict(who.labels)}

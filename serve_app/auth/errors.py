@@ -13,17 +13,5 @@ class Forbidden(RaysightError):
     """Somebody known, who may not do this."""
 
 
-class QuotaExceeded(RaysightError):
-    """More than the key allows; ``retry_after_s`` is when it may be tried again, in whole seconds from 1."""
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message, retry_after_s)
-        self.message = message
-        self.retry_after_s = retry_after_s
-
-    def __str__(self) -> str:
-        return self.message
-
-
 class KeyNotFound(RaysightError):
     """No key of that id."""

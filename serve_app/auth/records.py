@@ -54,7 +54,8 @@ class KeyView(KeySpec):
 
     def principal(self) -> Principal:
         """Who calls with it."""
-        return Principal(f"key:{self.id}", self.name, self.role, self.labels, Allowance(**self.quotas.model_dump()))
+        allowance = Allowance(**self.quotas.model_dump())
+        return Principal(f"key:{self.id}", self.name, self.role, self.labels, allowance, since=self.created_at)
 
 
 class NewKey(KeyView):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from serve_app.auth.session import Session
+
 
 class Role(StrEnum):
     """What somebody may do; each role may do what those before it may."""
@@ -33,8 +35,7 @@ class Allowance:
 
     Attributes:
         streams: that there may be among those it sees, for it to create another.
-        requests_per_minute: counted by each replica of the API for itself.
-        event_streams: detections and live videos open at once, counted by each replica for itself.
+        event_streams: detections and live videos open at once.
     """
 
     streams: int | None = None
@@ -50,7 +51,9 @@ class Principal:
         id: unique and stable; ``key:`` and the key's id, or ``jwt:`` and the token's subject.
         name: for people.
         labels: a stream is seen where it has all of them; none: every stream.
+        since: when the key was made, Unix time in seconds: a removed key may have a successor of the same id.
         expires_at: when the token or session ends that the caller came with, Unix time in seconds.
+        session: that the caller came with.
     """
 
     id: str
@@ -58,7 +61,9 @@ class Principal:
     role: Role
     labels: Mapping[str, str] = field(default_factory=dict)
     allowance: Allowance = Allowance()
+    since: float = 0.0
     expires_at: float = math.inf
+    session: Session | None = None
 
     def sees(self, labels: Mapping[str, str]) -> bool:
         """Whether a stream with these labels is in scope."""

@@ -1,7 +1,7 @@
 """Sessions of browsers: a signed cookie, and a second token that only the server's own pages can read and send.
 
-A session stands for itself: the server keeps none. It names a key, which is looked up at each request, so that it ends
-when the key is removed, or holds what a JWT said of its bearer.
+A session stands for itself: the server keeps none, but those that ended before their time (`logouts`). It names a key,
+which is looked up at each request, so that it ends when the key is removed, or holds what a JWT said of its bearer.
 """
 
 from __future__ import annotations
@@ -12,11 +12,19 @@ import hashlib
 import hmac
 import json
 import secrets
-from typing import Any
+from typing import Any, NamedTuple
 
 COOKIE = "raysight_session"
 CSRF_COOKIE = "raysight_csrf"
 CSRF_HEADER = "x-csrf-token"
+
+
+class Session(NamedTuple):
+    """One session, without whose it is. Times are Unix times, in seconds."""
+
+    id: str
+    began_at: float
+    expires_at: float
 
 
 class SessionSigner:
@@ -27,22 +35,23 @@ class SessionSigner:
             raise ValueError("a session secret has at least 32 bytes")
         self._secret = secret
 
-    def seal(self, content: dict[str, Any], expires_at: float) -> str:
-        """A cookie's value for ``content``, good until ``expires_at`` (Unix time, seconds)."""
-        body = {**content, "expires_at": expires_at, "nonce": secrets.token_hex(8)}
-        sealed = _encode(json.dumps(body, separators=(",", ":")).encode())
+    def seal(self, content: dict[str, Any], began_at: float, expires_at: float) -> str:
+        """A cookie's value for a new session of ``content``."""
+        session = Session(secrets.token_hex(8), began_at, expires_at)
+        sealed = _encode(json.dumps({"of": content, "session": session}, separators=(",", ":")).encode())
         return f"{sealed}.{self._mac('session', sealed)}"
 
-    def open(self, cookie: str, now: float) -> dict[str, Any] | None:
-        """What was sealed; None where it was not sealed here or has expired."""
+    def open(self, cookie: str, now: float) -> tuple[dict[str, Any], Session] | None:
+        """What was sealed; None where it was not sealed here, as it is today, or has expired."""
         sealed, _, mac = cookie.partition(".")
         if not hmac.compare_digest(self._mac("session", sealed).encode(), mac.encode()):
             return None
         try:
-            body: dict[str, Any] = json.loads(base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)))
-        except (binascii.Error, ValueError):
+            body = json.loads(base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4)))
+            content, session = body["of"], Session(*body["session"])
+        except (binascii.Error, ValueError, KeyError):
             return None
-        return body if body["expires_at"] > now else None
+        return (content, session) if session.expires_at > now else None
 
     def csrf(self, cookie: str) -> str:
         """The token that goes with a cookie: who holds one can't make the other."""

@@ -26,6 +26,7 @@ const VIEWS = [
 
 let current = null;
 let address = null;
+let stillHere = ""; // why logging out failed
 
 function viewOf(hash) {
   for (const [pattern, show] of VIEWS) {
@@ -62,18 +63,22 @@ async function route() {
   place.querySelector("h1").focus({ preventScroll: true });
 }
 
+function notify(text) {
+  setText(byId("notice"), text);
+  byId("notice").hidden = !text;
+}
+
 async function showFacts() {
   try {
     const [models, capacity] = await Promise.all([call("GET", "v1/models"), call("GET", "v1/capacity")]);
     setText(byId("engine"), models.items.map((model) => `${model.engine} on ${model.device}`).join(", "));
     setText(byId("capacity"), roomInWords(capacity));
-    byId("notice").hidden = true;
+    notify(stillHere);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     setText(byId("engine"), "not there");
     setText(byId("capacity"), "–");
-    setText(byId("notice"), error.message);
-    byId("notice").hidden = false;
+    notify(error.message);
   }
 }
 
@@ -83,8 +88,14 @@ byId("skip").addEventListener("click", (event) => {
 });
 byId("logout").hidden = !csrfToken();
 byId("logout").addEventListener("click", async () => {
-  await call("POST", "v1/logout").catch(() => null);
-  location.reload();
+  try {
+    await call("POST", "v1/logout");
+    location.reload();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    stillHere = `You are still logged in. ${error.message}`;
+    notify(stillHere);
+  }
 });
 addEventListener("hashchange", route);
 addEventListener("beforeunload", (event) => {

@@ -148,6 +148,21 @@ def test_quotas_slow_the_wall_down(page: Page, site: PageSite) -> None:
     expect(page.locator(".tile canvas:visible").first).to_be_visible()
 
 
+def test_who_can_not_be_logged_out_is_told(page: Page, site: PageSite) -> None:
+    page.context.add_cookies([{"name": "raysight_csrf", "value": "token", "url": site.url}])
+    problem = {"detail": "The store can't be used: try again.", "code": "store_unavailable"}
+    page.route("**/v1/logout", lambda route: route.fulfill(status=503, json=problem))
+    page.goto(site.url)
+    page.get_by_role("button", name="Log out").click()
+    notice = page.locator("#notice")
+    expect(notice).to_have_text("You are still logged in. The store can't be used: try again.")
+    page.unroute("**/v1/logout")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Log out").click()
+    expect(page.locator(".tile")).to_have_count(STREAMS)
+    expect(notice).to_be_hidden()
+
+
 def test_the_wall_tells_states_as_they_change(page: Page, site: PageSite) -> None:
     page.goto(site.url)
     expect(page.locator(".tile")).to_have_count(STREAMS)

@@ -33,7 +33,7 @@ from deployments.supervisor.admission import Room
 from deployments.supervisor.demand import Costs
 from deployments.supervisor.entrance import Survey
 from deployments.supervisor.query import Part, PartQuery, part_of
-from deployments.supervisor.registry import Entry
+from deployments.supervisor.registry import Entry, StreamQuota
 from engines.types import Detections, EngineInfo, Thresholds
 from serve_app.api.ports import DetectResult, JpegPicture, NodeLoad
 
@@ -81,11 +81,13 @@ class MemoryStreams:
             raise StreamNotFound(f"There is no stream {stream_id!r}: GET /v1/streams lists them.")
         return self.streams[stream_id]
 
-    async def create(self, spec: StreamSpec) -> StreamView:
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
         if self.failure is not None:
             raise self.failure
         if spec.id in self.streams:
             raise StreamExists(f"There is a stream {spec.id!r} already: pick another id, or PUT to replace it.")
+        if quota is not None:
+            quota.require(stream.view.spec for stream in self.streams.values())
         view = StreamView(spec=spec, status=StreamStatus())
         self.streams[spec.id] = MemoryStream(view)
         return view

@@ -14,6 +14,7 @@ from serve_app.api.application import create_api
 from serve_app.auth.audit import AuditLog
 from serve_app.auth.doors import Doors
 from serve_app.auth.keyring import Keyring
+from serve_app.auth.logouts import Logouts
 from serve_app.auth.records import KeySpec
 from serve_app.auth.session import SessionSigner
 from serve_app.auth.web_tokens import WebTokens
@@ -76,7 +77,8 @@ class ClosedApi:
         self.clock = Clock()
         self.streams = MemoryStreams()
         self.keys = Keyring(store, self.clock, self.clock)
-        self.doors = Doors(self.keys, tokens, SessionSigner(SECRET), 3600, self.clock, self.clock)
+        logouts = Logouts(store, self.clock, self.clock)
+        self.doors = Doors(self.keys, logouts, tokens, SessionSigner(SECRET), 3600, self.clock, self.clock)
         self.audit = AuditLog(store, 50, self.clock)
         self.app = create_api(
             self.streams, MemoryDetector(), MemoryMedia(), version="0", doors=self.doors, audit=self.audit

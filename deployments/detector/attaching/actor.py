@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from deployments.code import CODE_VERSION
 from deployments.errors import DetectorUnavailable
 from deployments.link.grant import Grant
 from deployments.names import DEFAULT_MODEL, DEPLOYMENT, NAMESPACE, application_of
@@ -96,8 +97,11 @@ class AttachBroker:
 
 
 def broker_name(node: str) -> str:
-    """The name under which the broker of a node is found in `NAMESPACE`."""
-    return f"attach-broker:{node}"
+    """The name under which the broker of a node is found in `NAMESPACE`.
+
+    Streams of other code have another one: after a redeployment the old one ends with the last stream that it attached.
+    """
+    return f"attach-broker:{node}:{CODE_VERSION}"
 
 
 class BrokeredAttachment:

@@ -11,7 +11,7 @@ from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.errors import StreamNotFound, SupervisorUnavailable
 from deployments.names import NAMESPACE, SUPERVISOR
 from deployments.store.opening import open_store, refuse_nodes
@@ -38,7 +38,7 @@ def get_supervisor(config: SupervisorConfig, policy: UrlPolicy, store: str) -> A
             found = find_supervisor()
         except SupervisorUnavailable:
             break
-        if not _is_other(found, (code_version(), store)):
+        if not _is_other(found, (CODE_VERSION, store)):
             return found
         ray.kill(found, no_restart=True)
     create: Any = ray.remote(Supervisor)

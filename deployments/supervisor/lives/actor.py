@@ -14,7 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.store.protocol import Fenced
 from deployments.streams.actor import Report, stream_actors
 from deployments.streams.hardware import NOTHING, Grant
@@ -128,7 +128,7 @@ def key_of(actor: ActorHandle[Any]) -> str:
 
 def _is_current(life: Life) -> bool:
     """Whether it runs our code. One that was started here is never too old: sources may change while we run."""
-    told = life.report is not None and life.report.code != code_version()
+    told = life.report is not None and life.report.code != CODE_VERSION
     return not life.found or not (told or life.foreign)
 
 

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
-from deployments.errors import DetectorUnavailable, StoreAway, SupervisorUnavailable
+from deployments.errors import DetectorUnavailable, QuotaExceeded, StoreAway, SupervisorUnavailable
 from deployments.streams.urls import redact
 from serve_app.api.problems import Kind, Refused, refusal_of
 from serve_app.api.v2.inference import Inference, aside
@@ -28,7 +28,7 @@ from serve_app.api.v2.requests import (
     too_large,
 )
 from serve_app.auth.doors import Credentials, Doors
-from serve_app.auth.errors import Forbidden, QuotaExceeded, Unauthorized
+from serve_app.auth.errors import Forbidden, Unauthorized
 from serve_app.auth.roles import Role
 from serve_app.auth.routes import RPC_ROLES
 

@@ -123,8 +123,11 @@ def test_the_page_logs_in_and_out(admin: httpx.Client, closed: Raysight) -> None
         page.get_by_role("button", name="Pause").click()
         wait_until(lambda: admin.get("/v1/streams/seen").json()["spec"]["paused"])
         assert "raysight_session" not in page.evaluate("document.cookie")
+        copied = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
+        assert httpx.get(f"{closed.cluster.api_url}/v1/streams", cookies=copied).status_code == 200
         page.get_by_role("button", name="Log out").click()
         page.locator("#login").wait_for()
+        assert httpx.get(f"{closed.cluster.api_url}/v1/streams", cookies=copied).status_code == 401
 
 
 def log_in(page: Page, key: str) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.streams.spec import StreamView
+from deployments.store.protocol import Guard
 from serve_app.api import own, playbacks
 from serve_app.auth.config import AuthArgs, close_doors
-from serve_app.auth.keyring import LIFE_S, Keyring
+from serve_app.auth.doors import Credentials
+from serve_app.auth.keyring import Keyring
+from serve_app.auth.recent import LIFE_S
 from serve_app.auth.roles import Role
 from tests.support.closed_api import BASE, ClosedApi, CountingStore, problem
 from tests.support.waiting import until_so
@@ -149,26 +151,6 @@ def test_streams_of_a_key_are_counted(closed: ClosedApi, north: str) -> None:
     assert closed.put("north-3", key, labels=NORTH).status_code == 201
 
 
-def test_streams_that_come_at_once_are_counted(closed: ClosedApi) -> None:
-    key, listed = closed.key("operator", quotas={"streams": 3}), closed.streams.list
-
-    async def slowly() -> list[StreamView]:
-        views = await listed()
-        await asyncio.sleep(0)  # whoever else is ready goes first
-        return views
-
-    closed.streams.list = slowly  # type: ignore[method-assign]
-
-    async def made() -> list[int]:
-        transport, headers = httpx.ASGITransport(closed.app), {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers) as client:
-            body = {"source": {"url": "testsrc://"}}
-            answers = await asyncio.gather(*(client.post("/v1/streams", json=body) for _ in range(12)))
-            return [answer.status_code for answer in answers]
-
-    assert sorted(closed.runner.run(made())) == [201] * 3 + [429] * 9
-
-
 def test_requests_of_a_key_are_counted(closed: ClosedApi) -> None:
     key = closed.key("viewer", quotas={"requests_per_minute": 12})
     assert [closed.call("GET", "/v1/streams", key).status_code for _ in range(3)] == [200, 200, 429]
@@ -183,12 +165,16 @@ def test_requests_of_a_key_are_counted(closed: ClosedApi) -> None:
 class View:
     """A live view whose end the test decides on."""
 
-    def __init__(self, closed: ClosedApi, path: str, key: str) -> None:
+    def __init__(
+        self, closed: ClosedApi, path: str, key: str | None = None, cookies: dict[str, str] | None = None
+    ) -> None:
+        pairs = "; ".join(f"{name}={value}" for name, value in (cookies or {}).items())
+        carried = (b"cookie", pairs.encode()) if key is None else (b"authorization", f"Bearer {key}".encode())
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.gone = asyncio.Event()
         scope = {
             "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
-            "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())],
+            "headers": [(b"host", b"localhost"), carried],
             "scheme": "http", "http_version": "1.1", "root_path": "", "server": ("localhost", 80),
             "client": ("127.0.0.1", 1),
         }  # fmt: skip
@@ -255,6 +241,11 @@ def logged_in(closed: ClosedApi, key: str, **request: Any) -> dict[str, Any]:
     return dict(jar)
 
 
+def session_of(closed: ClosedApi, key: str) -> dict[str, str]:
+    """The cookies of a new one."""
+    return {name: morsel.value for name, morsel in logged_in(closed, key).items()}
+
+
 def test_a_browser_logs_in(closed: ClosedApi, north: str) -> None:
     jar = logged_in(closed, north)
     session, csrf = jar["raysight_session"], jar["raysight_csrf"]
@@ -276,10 +267,25 @@ def test_a_browser_logs_in(closed: ClosedApi, north: str) -> None:
 
 def test_a_session_ends_with_its_key(closed: ClosedApi) -> None:
     key = closed.key("viewer")
-    cookies = {name: morsel.value for name, morsel in logged_in(closed, key).items()}
+    cookies = session_of(closed, key)
     assert closed.call("GET", "/v1/streams", cookies=cookies).status_code == 200
     assert closed.call("DELETE", f"/v1/keys/{key.split('_')[1]}", closed.key("admin")).status_code == 204
     problem(closed.call("GET", "/v1/streams", cookies=cookies), 401, "unauthorized")
+
+
+def test_a_session_ends_with_its_key_though_another_gets_its_id(closed: ClosedApi) -> None:
+    """As the first key of a start does, where there is no admin's key any more."""
+    first = closed.keys.bootstrap()
+    assert first is not None
+    cookies = session_of(closed, first.key)
+    assert closed.call("GET", "/v1/keys", cookies=cookies).status_code == 200
+    closed.runner.run(closed.keys.remove(first.id))
+    closed.clock.now += 1
+    again = closed.keys.bootstrap()
+    assert again is not None
+    assert again.id == first.id
+    problem(closed.call("GET", "/v1/keys", cookies=cookies), 401, "unauthorized")
+    assert closed.call("GET", "/v1/keys", cookies=session_of(closed, again.key)).status_code == 200
 
 
 def test_cookies_are_secure_behind_tls(closed: ClosedApi) -> None:
@@ -288,13 +294,99 @@ def test_cookies_are_secure_behind_tls(closed: ClosedApi) -> None:
         assert all(morsel["secure"] for morsel in logged_in(closed, key, **request).values())
 
 
+def logged_out(closed: ClosedApi, cookies: dict[str, str]) -> httpx.Response:
+    return closed.call("POST", "/v1/logout", cookies=cookies, headers={"X-CSRF-Token": cookies["raysight_csrf"]})
+
+
 def test_logging_out_takes_the_cookies_back(closed: ClosedApi) -> None:
-    cookies = {name: morsel.value for name, morsel in logged_in(closed, closed.key("viewer")).items()}
+    cookies = session_of(closed, closed.key("viewer"))
     problem(closed.call("POST", "/v1/logout", cookies=cookies), 403, "forbidden")
-    answer = closed.call("POST", "/v1/logout", cookies=cookies, headers={"X-CSRF-Token": cookies["raysight_csrf"]})
+    answer = logged_out(closed, cookies)
     assert answer.status_code == 204
     assert all("Max-Age=0" in header for header in answer.headers.get_list("set-cookie"))
     assert len(answer.headers.get_list("set-cookie")) == 2
+
+
+def test_logging_out_ends_the_session_wherever_its_cookie_was_copied_to(
+    closed: ClosedApi, store: CountingStore
+) -> None:
+    """In other replicas, and after a start of everything; other sessions of the key go on."""
+    key, other = closed.key("viewer"), ClosedApi(closed.runner, store)
+    ended, going_on = session_of(closed, key), session_of(closed, key)
+    assert other.call("GET", "/v1/streams", cookies=ended).status_code == 200
+    assert logged_out(closed, ended).status_code == 204
+    problem(closed.call("GET", "/v1/streams", cookies=ended), 401, "unauthorized")
+    problem(logged_out(closed, ended), 401, "unauthorized")
+    other.clock.now += LIFE_S
+    for replica in (other, ClosedApi(closed.runner, store)):
+        problem(replica.call("GET", "/v1/streams", cookies=ended), 401, "unauthorized")
+        assert replica.call("GET", "/v1/streams", cookies=going_on).status_code == 200
+        assert replica.call("GET", "/v1/streams", key).status_code == 200
+    assert other.call("GET", "/v1/streams", cookies=session_of(other, key)).status_code == 200
+
+
+def test_logouts_of_two_replicas_at_once_all_count(
+    closed: ClosedApi, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, put = closed.key("viewer"), store.put
+    first, second = session_of(closed, key), session_of(closed, key)
+
+    def late(kind: str, name: str, value: bytes, expected: int | None, guard: Guard | None = None) -> int:
+        """Another replica is faster."""
+        monkeypatch.undo()
+        with asyncio.Runner() as elsewhere:
+            assert logged_out(ClosedApi(elsewhere, store), second).status_code == 204
+        return put(kind, name, value, expected, guard)
+
+    monkeypatch.setattr(store, "put", late)
+    assert logged_out(closed, first).status_code == 204
+    closed.clock.now += LIFE_S
+    for cookies in (first, second):
+        problem(closed.call("GET", "/v1/streams", cookies=cookies), 401, "unauthorized")
+
+
+def test_logging_out_takes_the_store(closed: ClosedApi, store: CountingStore) -> None:
+    cookies = session_of(closed, closed.key("viewer"))
+    assert closed.call("GET", "/v1/streams", cookies=cookies).status_code == 200
+    store.away = True
+    answer = logged_out(closed, cookies)
+    problem(answer, 503, "store_unavailable")
+    assert "set-cookie" not in answer.headers
+    closed.clock.now += LIFE_S
+    assert closed.call("GET", "/v1/streams", cookies=cookies).status_code == 200
+    store.away = False
+    assert logged_out(closed, cookies).status_code == 204
+    store.away = True
+    closed.clock.now += LIFE_S
+    problem(closed.call("GET", "/v1/streams", cookies=cookies), 401, "unauthorized")
+
+
+def test_a_damaged_record_of_logouts_is_replaced(closed: ClosedApi, store: CountingStore) -> None:
+    cookies = session_of(closed, closed.key("viewer"))
+    assert logged_out(closed, cookies).status_code == 204
+    (place,) = store.inner.all("logout")
+    store.inner.put("logout", place, b"{", None)
+    closed.clock.now += LIFE_S
+    assert logged_out(closed, cookies).status_code == 204
+    problem(closed.call("GET", "/v1/streams", cookies=cookies), 401, "unauthorized")
+
+
+def test_a_view_ends_with_its_session(closed: ClosedApi, north: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "RECHECK_S", 0.01)
+    ended, going_on = session_of(closed, north), session_of(closed, north)
+
+    async def watched() -> None:
+        async with asyncio.timeout(10):
+            views = [View(closed, "/v1/streams/north-1/detections", cookies=cookies) for cookies in (ended, going_on)]
+            assert [await view.status for view in views] == [200, 200]
+            who = await closed.doors.admit(Credentials(cookie=ended["raysight_session"], changes=False), Role.VIEWER)
+            await closed.doors.logout(who)
+            await views[0].task
+            assert not views[1].task.done()
+            views[1].gone.set()
+            await views[1].task
+
+    closed.runner.run(watched())
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -304,7 +396,7 @@ def test_pages_are_the_login_page_until_then(closed: ClosedApi, path: str) -> No
     assert 'id="login"' in answer.text
     assert answer.headers["cache-control"] == "no-store"
     assert closed.call("GET", "/web/login.js").status_code == 200
-    cookies = {name: morsel.value for name, morsel in logged_in(closed, closed.key("viewer")).items()}
+    cookies = session_of(closed, closed.key("viewer"))
     assert 'id="login"' not in closed.call("GET", path, cookies=cookies).text
 
 
@@ -354,25 +446,86 @@ def test_a_request_costs_no_read(closed: ClosedApi, store: CountingStore) -> Non
     key = closed.key("viewer")
     closed.call("GET", "/v1/streams", key)
     before = store.reads
-    for known in (key, "rsk_nobody_" + "0" * 64) * 20:
+    for _ in range(40):
         closed.clock.now += LIFE_S / 50
-        closed.call("GET", "/v1/streams", known)
+        closed.call("GET", "/v1/streams", key)
     assert store.reads == before
     closed.clock.now += LIFE_S / 5
     closed.call("GET", "/v1/streams", key)
     assert store.reads == before + 1
 
 
-def test_another_process_sees_changes_after_a_while(closed: ClosedApi, store: CountingStore) -> None:
+def test_keys_that_there_are_not_cost_few_reads(closed: ClosedApi, store: CountingStore) -> None:
+    closed.call("GET", "/v1/streams", closed.key("viewer"))
+    before = store.reads
+    for number in range(100):
+        closed.clock.now += 0.01
+        assert closed.call("GET", "/v1/streams", f"rsk_{number}_" + "0" * 64).status_code == 401
+    assert 0 < store.reads - before <= 5
+
+
+def test_a_program_that_goes_on_with_a_removed_key_keeps_no_new_one_out(
+    closed: ClosedApi, store: CountingStore
+) -> None:
+    other, removed = ClosedApi(closed.runner, store), closed.key("viewer")
+    closed.runner.run(closed.keys.remove(removed.split("_")[1]))
+    assert other.call("GET", "/v1/streams", removed).status_code == 401
+    before = store.reads
+    for _ in range(50):
+        other.clock.now += 0.01
+        assert other.call("GET", "/v1/streams", removed).status_code == 401
+    assert store.reads == before
+    assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+
+
+def test_a_new_key_that_comes_many_times_at_once_opens_each_time(closed: ClosedApi, store: CountingStore) -> None:
+    other = ClosedApi(closed.runner, store)
+    assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+    headers, before = {"Authorization": f"Bearer {closed.key('viewer')}"}, store.reads
+
+    async def asked() -> set[int]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(other.app), base_url=BASE, headers=headers
+        ) as client:
+            answers = await asyncio.gather(*(client.get("/v1/streams") for _ in range(40)))
+            return {answer.status_code for answer in answers}
+
+    assert closed.runner.run(asked()) == {200}
+    assert store.reads == before + 1
+
+
+def test_a_request_of_a_browser_costs_no_read(closed: ClosedApi, store: CountingStore) -> None:
+    cookies = session_of(closed, closed.key("viewer"))
+    closed.call("GET", "/v1/streams", cookies=cookies)
+    before = store.reads
+    for _ in range(20):
+        closed.call("GET", "/v1/streams", cookies=cookies)
+    assert store.reads == before
+    closed.clock.now += LIFE_S
+    closed.call("GET", "/v1/streams", cookies=cookies)
+    assert store.reads == before + 2  # the keys, and the sessions that have ended
+
+
+def test_another_process_knows_a_removed_key_after_a_while(closed: ClosedApi, store: CountingStore) -> None:
     other = ClosedApi(closed.runner, store)
     old = closed.key("viewer")
     assert other.call("GET", "/v1/streams", old).status_code == 200
-    fresh = closed.key("viewer")
     closed.runner.run(closed.keys.remove(old.split("_")[1]))
     assert closed.call("GET", "/v1/streams", old).status_code == 401
+    assert other.call("GET", "/v1/streams", old).status_code == 200
     other.clock.now += LIFE_S
     assert other.call("GET", "/v1/streams", old).status_code == 401
-    assert other.call("GET", "/v1/streams", fresh).status_code == 200
+
+
+def test_another_process_knows_a_new_key_at_once(closed: ClosedApi, store: CountingStore) -> None:
+    other = ClosedApi(closed.runner, store)
+    assert other.call("GET", "/v1/streams", closed.key("viewer")).status_code == 200
+    key = closed.key("viewer")
+    assert other.call("GET", "/v1/streams", cookies=session_of(closed, key)).status_code == 200
+    assert other.call("GET", "/v1/streams", key).status_code == 200
+    store.away = True
+    assert other.call("GET", "/v1/streams", "rsk_nobody_" + "0" * 64).status_code == 401
+    assert other.call("GET", "/v1/streams", key).status_code == 200
 
 
 def test_known_keys_outlive_the_store(closed: ClosedApi, store: CountingStore) -> None:

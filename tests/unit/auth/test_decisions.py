@@ -1,4 +1,4 @@
-"""What decides: roles, scope, quotas, keys, sessions, and where the doors may stay open."""
+"""What decides: roles, scope, keys, sessions, and where the doors may stay open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from deployments.streams.spec import StreamSpec
 from deployments.supervisor.registry import StreamRegistry
 from engines.errors import EngineError
 from serve_app.auth.config import SECRET_VARIABLE, session_secret
-from serve_app.auth.errors import QuotaExceeded
 from serve_app.auth.listening import OpenDoors, require_closed_or_local
-from serve_app.auth.quota import Bucket, OpenViews, RequestMeter, capacity, take
-from serve_app.auth.roles import Allowance, Principal, Role, patched_labels
+from serve_app.auth.logouts import KEPT, Ended
+from serve_app.auth.roles import Principal, Role, patched_labels
 from serve_app.auth.secret import new_key, read_key
-from serve_app.auth.session import SessionSigner
-from tests.support.closed_api import SECRET, Clock
+from serve_app.auth.session import Session, SessionSigner
+from tests.support.closed_api import SECRET
 
 words = st.text("abc", max_size=2)
 labels = st.dictionaries(words, words, max_size=4)
@@ -56,63 +55,6 @@ def test_labels_that_are_none_are_in_no_scope(change: Any) -> None:
     )
 
 
-@given(st.integers(1, 10_000), st.lists(st.floats(0, 100), min_size=1, max_size=200))
-def test_no_window_takes_more_than_its_share(per_minute: int, pauses: list[float]) -> None:
-    bucket: Bucket | None = None
-    now, taken = 0.0, []
-    for pause in pauses:
-        now += pause
-        bucket, wait_s = take(bucket, per_minute, now)
-        if wait_s == 0:
-            taken.append(now)
-    for first, start in enumerate(taken):
-        for last, end in enumerate(taken[first:], first):
-            assert last - first + 1 <= capacity(per_minute) + per_minute * (end - start) / 60 + 1e-6
-
-
-@given(st.integers(1, 10_000), st.floats(0, 20), st.floats(0, 1000))
-def test_whoever_waits_as_told_is_served(per_minute: int, tokens: float, now: float) -> None:
-    held, wait_s = take(Bucket(min(tokens, capacity(per_minute)), now), per_minute, now)
-    if wait_s > 0:
-        assert held.tokens < 1
-        assert take(held, per_minute, now + wait_s + 1e-6)[1] == 0
-    assert take(held, per_minute, now - 5)[0].at >= held.at  # a clock that goes back gives nothing
-
-
-def test_each_caller_has_a_bucket(clock: Clock) -> None:
-    meter = RequestMeter(clock)
-    one, other = (Principal(f"key:{n}", n, Role.VIEWER, {}, Allowance(requests_per_minute=6)) for n in "ab")
-    meter.count(one)
-    with pytest.raises(QuotaExceeded) as refused:
-        meter.count(one)
-    assert refused.value.retry_after_s == 10
-    meter.count(other)
-    clock.now += 10
-    meter.count(one)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@given(st.lists(st.booleans(), max_size=60), st.integers(0, 5))
-def test_open_views_are_counted_exactly(steps: list[bool], limit: int) -> None:
-    views, who = OpenViews(), Principal("key:a", "a", Role.VIEWER, {}, Allowance(event_streams=limit))
-    leaves: list[Any] = []
-    for enters in steps:
-        if not enters and leaves:
-            leave = leaves.pop()
-            leave()
-            leave()
-        elif enters and len(leaves) < limit:
-            leaves.append(views.enter(who))
-        elif enters:
-            with pytest.raises(QuotaExceeded):
-                views.enter(who)
-        assert views.held(who) == len(leaves)
-
-
 def test_keys_are_long_and_hidden() -> None:
     key, other = new_key(), new_key()
     assert read_key(str(key)) == key
@@ -130,16 +72,32 @@ def test_other_texts_are_no_keys(text: str) -> None:
 @given(st.integers(0, 200), st.sampled_from(string.printable + "é"))
 def test_a_session_that_was_touched_does_not_hold(place: int, put: str) -> None:
     signer = SessionSigner(SECRET)
-    cookie = signer.seal({"key": "abc"}, 100.0)
+    cookie = signer.seal({"key": "abc"}, 10.0, 100.0)
     opened = signer.open(cookie, 99.0)
     assert opened is not None
-    assert opened["key"] == "abc"
+    content, session = opened
+    assert (content, session[1:]) == ({"key": "abc"}, (10.0, 100.0))
     assert signer.open(cookie, 100.0) is None
     changed = cookie[: place % len(cookie)] + put + cookie[place % len(cookie) + 1 :]
     assert changed == cookie or signer.open(changed, 0.0) is None
     assert SessionSigner(SECRET[::-1]).open(cookie, 0.0) is None
     assert signer.csrf_fits(cookie, signer.csrf(cookie))
-    assert not signer.csrf_fits(signer.seal({"key": "abc"}, 100.0), signer.csrf(cookie))
+    assert not signer.csrf_fits(signer.seal({"key": "abc"}, 10.0, 100.0), signer.csrf(cookie))
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(1, 50), st.floats(0, 5)), max_size=3 * KEPT))
+def test_what_ended_stays_ended_in_bounded_memory(logouts: list[tuple[float, float, float]]) -> None:
+    """However many sessions end, and whenever they began."""
+    ended, now, sessions = Ended(), 50.0, []
+    for number, (began_at, lasts, pause) in enumerate(logouts):
+        now += pause
+        sessions.append(Session(str(number), began_at, now + lasts))
+        ended = ended.ending(sessions[-1], now)
+        assert all(ended.covers(session) for session in sessions if session.expires_at > now)
+        assert len(ended.sessions) <= KEPT
+    assert not ended.covers(Session("new", now + 1, now + 2))
+    if len(sessions) <= KEPT:
+        assert not ended.covers(Session("another of long ago", 1.0, now + 1))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.5.0.1", "::1", "[::1]", "localhost"])

@@ -209,3 +209,18 @@ def test_a_session_is_no_longer_than_its_token(api: ClosedApi) -> None:
     api.clock.now = FAR
     assert not api.runner.run(api.doors.still_holds(who))
     problem(api.call("GET", "/v1/streams", cookies=cookies), 401, "unauthorized")
+
+
+def test_logging_out_ends_the_session_of_a_token(api: ClosedApi) -> None:
+    def session() -> Credentials:
+        answer = api.call("POST", "/v1/login", json={"key": signed()})
+        return Credentials(cookie=answer.headers["set-cookie"].partition("=")[2].partition(";")[0], changes=False)
+
+    ended, going_on = session(), session()
+    who = api.runner.run(api.doors.admit(ended, Role.VIEWER))
+    api.runner.run(api.doors.logout(who))
+    with pytest.raises(Unauthorized, match="log in again"):
+        api.runner.run(api.doors.admit(ended, Role.VIEWER))
+    assert not api.runner.run(api.doors.still_holds(who))
+    assert api.runner.run(api.doors.admit(going_on, Role.VIEWER)).id == who.id
+    assert api.call("GET", "/v1/streams", signed()).status_code == 200

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve.autoscaling_policy import _apply_autoscaling_config
@@ -51,12 +51,14 @@ def test_it_stays_within_the_bounds(
 
 
 @given(DEMANDS, SPEEDS, TARGETS, BUSY)
+@example(demand=431.936, speed=431.936, target=47, busy=1 / 3)
 def test_there_are_always_enough_and_never_far_too_many(demand: float, speed: float, target: int, busy: float) -> None:
+    """The bounds leave room for rounding: a third, as a float, is less, so at its edge one replica more is right."""
     found = wanted(demand, speed, target, busy)
     needed = demand / speed / busy
     assert found >= needed * (1 - 1e-9)
     saturated = demand >= SATURATED * speed * target
-    assert found <= max(1, math.ceil(needed / (1 - BAND)), 2 * target * saturated)
+    assert found <= max(1, math.ceil(needed / (1 - BAND) * (1 + 1e-9)), 2 * target * saturated)
 
 
 @given(DEMANDS, SPEEDS, TARGETS, BUSY, st.floats(1 - BAND + 0.02, 1.0))

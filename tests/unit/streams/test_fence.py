@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.code import code_version
 from deployments.store.protocol import Fenced
 from deployments.streams.fence import Fence
 
@@ -17,8 +16,3 @@ def test_an_older_supervisor_is_refused_once_a_newer_one_called() -> None:
     with pytest.raises(Fenced, match="supervisor 4 was replaced by supervisor 5"):
         fence.admit(4)
     fence.admit(6)
-
-
-def test_a_version_of_the_code_is_the_same_as_long_as_the_process_lives() -> None:
-    assert code_version() == code_version()
-    assert len(code_version().partition("+")[2]) == 12

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.errors import SpecConflict, StoreAway, StreamExists, StreamNotFound, SupervisorUnavailable
+from deployments.errors import (
+    QuotaExceeded,
+    SpecConflict,
+    StoreAway,
+    StreamExists,
+    StreamNotFound,
+    SupervisorUnavailable,
+)
 from deployments.store.protocol import Guard, Record
 from deployments.store.sqlite import SqliteStore
 from deployments.streams.hardware import NOTHING, Grant
@@ -20,7 +27,7 @@ from deployments.streams.spec import StreamSpec
 from deployments.supervisor import book as book_module
 from deployments.supervisor.book import SEQUENCE_BLOCK, STREAM, StreamBook, take_over
 from deployments.supervisor.records import Kept, pack, unpack
-from deployments.supervisor.registry import Entry
+from deployments.supervisor.registry import Entry, StreamQuota
 
 Answer = TypeVar("Answer")
 
@@ -86,6 +93,24 @@ def test_every_change_is_found_by_the_next_supervisor(store: Failing) -> None:
 
 async def accept(checked: StreamSpec) -> None:
     pass
+
+
+def test_streams_that_come_at_once_are_counted(store: Failing) -> None:
+    """As through several replicas of the API, each before another is stored; those without the labels don't count."""
+    north, quota = {"site": "north"}, StreamQuota({"site": "north"}, 3)
+    book = opened(store)
+
+    async def made() -> list[Any]:
+        await asyncio.gather(*(book.create(spec(f"south-{n}"), None) for n in range(4)))
+        tried = (book.create(spec(f"north-{n}", labels={**north, "floor": str(n)}), quota) for n in range(12))
+        return await asyncio.gather(*tried, return_exceptions=True)
+
+    outcomes = run(made())
+    assert [type(outcome) for outcome in outcomes].count(QuotaExceeded) == 9
+    assert len([name for name in store.all(STREAM) if name.startswith("north")]) == 3
+    run(book.create(spec("another", labels=north)))
+    with pytest.raises(StreamExists):
+        run(book.create(spec("another", labels=north), quota))
 
 
 def test_what_can_not_be_stored_is_not_accepted(store: Failing) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.code import code_version
+from deployments.code import CODE_VERSION
 from deployments.store.protocol import Fenced
 from deployments.streams.actor import Report
 from deployments.streams.fence import Fence
@@ -23,7 +23,7 @@ REPORT = Report(
     StreamStatus(generation=3, epoch=7),
     next_sequence=4711,
     grant=Grant(nvdec=True),
-    code=code_version(),
+    code=CODE_VERSION,
     changes=2,
     history=(HistoryEntry(epoch=7, number=1, at=1.0, last_at=1.0, state=StreamState.ONLINE),),
     stamp=100.0,

@@ -1,0 +1,1 @@
+"""What replicas of the API count together."""
