@@ -23,7 +23,7 @@ class View {
     this.id = id;
     this.path = streamPath(id);
     this.video = new Video(id);
-    this.events = new Events(id);
+    this.events = new Events(id, (data) => this.video.overlay.take(data));
     this.clips = new Clips(id);
     this.plot = new LatencyPlot();
     this.zones = new Zones();
@@ -62,7 +62,7 @@ class View {
     return make(
       "div", { class: "columns" },
       make(
-        "div", { class: "column wide" }, this.video.element, panel("Counts", this.none, this.zones.element),
+        "div", { class: "column wide" }, this.video.element, this.video.overlay.control, panel("Counts", this.none, this.zones.element),
         panel("Latency by stage", this.plot.element),
       ),
       make(
@@ -97,7 +97,7 @@ class View {
     this.top.dataset.state = status.state;
     setText(this.badge, stateName(status.state));
     setText(this.pause, spec.paused ? "Resume" : "Pause");
-    if (status.source) this.video.fit(status.source);
+    this.video.know(view);
     this.video.show(online, whyNoPicture(status));
     this.events.show(online, spec.zones.length);
     this.recorded.hidden = spec.record === null;
