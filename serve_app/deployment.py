@@ -215,8 +215,8 @@ class ClusterStreams:
         part: ClipPart | None = await self._ask_stream(stream_id, "clip_part", name, kind, offset)
         return part
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
-        answer: SdpAnswer | None = await self._ask_stream(stream_id, "play", offer, self._playback)
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer | None:
+        answer: SdpAnswer | None = await self._ask_stream(stream_id, "play", offer, self._playback, copied)
         return answer
 
     async def plays(self, stream_id: str, session: str) -> bool:

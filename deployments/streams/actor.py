@@ -123,7 +123,7 @@ class StreamActor:
         self._detector = Attacher(lambda key, to: BrokeredAttachment(spec.id, key, to, self._model))
         self._tracer = open_tracer(spec.id, node, trace_one_in, os.environ)
         audience, raw = Audience(), Audience()
-        self._viewers = Viewers(audience, policy.allows)
+        self._viewers = Viewers(audience, raw, policy.allows)
         self._runner = StreamRunner(
             spec,
             generation,
@@ -225,9 +225,9 @@ class StreamActor:
         return self._shelf.part(name, kind, offset)
 
     @ray.method(concurrency_group="viewers")
-    def play(self, offer: str, settings: PlaybackSettings) -> SdpAnswer:
-        """Let a viewer watch by WebRTC; raises as `Viewers.play`."""
-        return self._viewers.play(offer, settings)
+    def play(self, offer: str, settings: PlaybackSettings, copied: bool) -> SdpAnswer:
+        """Let a viewer watch by WebRTC; see `Viewers.play`."""
+        return self._viewers.play(offer, settings, copied=copied)
 
     @ray.method(concurrency_group="viewers")
     def plays(self, session: str) -> bool:

@@ -196,6 +196,9 @@ class SourceInfo(Strict):
     decoder: str | None = Field(
         default=None, description="What decodes it: the codec's name, with ' (cuda)' where the GPU does; null for none."
     )
+    webrtc_copy: bool = Field(
+        default=False, description="Whether players of WebRTC can have it as it is: H.264 4:2:0, upright, no B-frames."
+    )
 
 
 class LastError(Strict):

@@ -11,7 +11,7 @@ from serve_app.api.body import read_object, validated
 from serve_app.api.dependencies import UsePorts, UsePrincipal
 from serve_app.api.openapi import KEY_EXAMPLE, LOGIN_EXAMPLE, json_body, problems
 from serve_app.api.problems import DOORS_OPEN, Refused
-from serve_app.api.schemas import AuditPage, KeyList, Login
+from serve_app.api.schemas import AuditPage, KeyList, Login, Me
 from serve_app.auth.doors import Doors
 from serve_app.auth.records import KeySpec, NewKey
 from serve_app.auth.session import COOKIE, CSRF_COOKIE
@@ -58,6 +58,13 @@ async def delete_key(
     """Remove a key; it opens nothing any more, in other replicas of the API from 5 s later on."""
     await _doors(request).keys.remove(key_id)
     await ports.audit.add(who, "key.delete", key_id)
+
+
+@router.get("/me", summary="Who calls", operation_id="whoAmI")
+async def who_am_i(who: UsePrincipal, response: Response) -> Me:
+    """What the caller is called and may do."""
+    response.headers["Cache-Control"] = "no-store"
+    return Me(name=who.name, role=who.role, labels=dict(who.labels))
 
 
 @router.get("/audit", summary="Audit log", operation_id="listAudit", responses=problems(422, 503))

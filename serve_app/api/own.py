@@ -71,11 +71,12 @@ class OwnViews:
     async def pictures(self, stream_id: str, fps: float) -> LiveResponse:
         return await self._opened(stream_id, lambda: self._viewers.pictures(stream_id, fps))
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer:
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer:
         await self._streams.get(stream_id)
         leave = await self._views.enter(self._who)
         try:
-            return await self._viewers.playbacks.begin(stream_id, offer, leave, partial(self._stays_allowed, stream_id))
+            allowed = partial(self._stays_allowed, stream_id)
+            return await self._viewers.playbacks.begin(stream_id, offer, copied, leave, allowed)
         except BaseException:
             leave()
             raise
@@ -225,9 +226,9 @@ class OwnStreams:
         await self._require_seen(stream_id)
         return await self._streams.clip_part(stream_id, name, kind, offset)
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer | None:
         await self._require_seen(stream_id)
-        return await self._streams.play(stream_id, offer)
+        return await self._streams.play(stream_id, offer, copied)
 
     async def plays(self, stream_id: str, session: str) -> bool:
         await self._require_seen(stream_id)

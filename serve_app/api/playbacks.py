@@ -25,7 +25,12 @@ class Playbacks:
         self._attending: dict[str, asyncio.Task[None]] = {}
 
     async def begin(
-        self, stream_id: str, offer: str, leave: Callable[[], None], allowed: Callable[[], Awaitable[bool]]
+        self,
+        stream_id: str,
+        offer: str,
+        copied: bool,
+        leave: Callable[[], None],
+        allowed: Callable[[], Awaitable[bool]],
     ) -> SdpAnswer:
         """Let a viewer in; ``leave`` is called once it is gone, and it has to go when it is no longer ``allowed``.
 
@@ -33,7 +38,7 @@ class Playbacks:
         """
         self._seats.take()
         try:
-            answer = await self._streams.play(stream_id, offer)
+            answer = await self._streams.play(stream_id, offer, copied)
             if answer is None:
                 raise Refused(NO_PICTURE, "The stream does not run now: try again when it is online.")
         except BaseException:

@@ -167,8 +167,8 @@ class Streams(Protocol):
         """
         ...
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
-        """Let a viewer watch by WebRTC; None while the stream does not run.
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer | None:
+        """Let a viewer watch by WebRTC, the source's own video where ``copied``; None while the stream does not run.
 
         Raises:
             StreamNotFound: as its name says.
@@ -197,8 +197,11 @@ class LiveViews(Protocol):
         """Annotated pictures, at most ``fps`` a second. Raises StreamNotFound."""
         ...
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer:
-        """Annotated video by WebRTC; raises as `Streams.play`, and Refused while the stream does not run."""
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer:
+        """Video by WebRTC, annotated unless ``copied``.
+
+        Raises as `Streams.play`, and Refused while the stream does not run.
+        """
         ...
 
     async def stop_playing(self, stream_id: str, session: str) -> None:

@@ -104,6 +104,7 @@ CLIP_NOT_FOUND = Kind(404, "clip_not_found", "No such clip")
 RANGE_REFUSED = Kind(416, "range_not_satisfiable", "Not a range of the file")
 NOT_RUNNING = Kind(503, "stream_not_running", "The stream does not run now")
 NO_PICTURE = Kind(503, "no_picture", "There is no picture yet")
+NOT_COPIED = Kind(422, "codec_unsupported", "WebRTC can't carry the video as it is")
 TOO_MANY_VIEWERS = Kind(503, "too_many_viewers", "Too many viewers")
 
 RAISED: Mapping[type[RaysightError], Kind] = {

@@ -13,6 +13,7 @@ from deployments.streams.spec import StreamView
 from deployments.supervisor.admission import Limit
 from deployments.supervisor.config import Admission
 from serve_app.auth.records import AuditEntry, KeyView
+from serve_app.auth.roles import Role
 
 
 class _Answer(BaseModel):
@@ -108,6 +109,14 @@ class KeyList(_Answer):
     """All keys, oldest first."""
 
     items: tuple[KeyView, ...]
+
+
+class Me(_Answer):
+    """Who calls."""
+
+    name: str
+    role: Role
+    labels: dict[str, str] = Field(description="Only streams that have all of them are seen; empty: every stream.")
 
 
 class AuditPage(_Answer):

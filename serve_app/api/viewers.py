@@ -129,9 +129,9 @@ class Viewers:
         media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
         return LiveResponse(_picture_stream(viewer), media_type, viewer.leave)
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer:
-        """Annotated video by WebRTC."""
-        return await self.playbacks.begin(stream_id, offer, lambda: None, _always)
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer:
+        """Video by WebRTC, annotated unless ``copied``."""
+        return await self.playbacks.begin(stream_id, offer, copied, lambda: None, _always)
 
     async def stop_playing(self, stream_id: str, session: str) -> None:
         """End it."""

@@ -5,9 +5,9 @@ Candidates are all in offer and answer; one that comes later, by PATCH, gets 405
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -16,10 +16,11 @@ from serve_app.api.body import read_body, require_accept, require_type
 from serve_app.api.dependencies import StreamIdInPath, UsePorts
 from serve_app.api.media_server import FOLDER
 from serve_app.api.openapi import answers, problems
-from serve_app.api.problems import field_refused
+from serve_app.api.problems import NOT_COPIED, Refused, field_refused
 
 SDP = "application/sdp"
 SDP_LIMIT = 64 * 1024
+_WHAT_IT_TAKES = "WebRTC carries H.264 4:2:0 without B-frames, and turns no pictures: leave out `codec=copy`."
 _TEXT: dict[str, Any] = {"type": "string"}
 _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {SDP: {"schema": _TEXT}}}}
 
@@ -39,8 +40,18 @@ router = APIRouter(prefix="/v1/streams/{id}/whep", tags=["live"])
     },
     openapi_extra=_BODY,
 )
-async def play(ports: UsePorts, request: Request, stream_id: StreamIdInPath) -> Response:
-    """Annotated video with little delay, for a WHEP player: H.264, without sound."""
+async def play(
+    ports: UsePorts,
+    request: Request,
+    stream_id: StreamIdInPath,
+    codec: Annotated[
+        Literal["h264", "copy"], Query(description="`copy`: the source's own video, on which nothing is drawn.")
+    ] = "h264",
+) -> Response:
+    """Video with little delay, for a WHEP player: H.264, annotated unless it is a copy, without sound.
+
+    The RTP time of a picture is the `pts` of its detections, of which the lower 32 bits remain.
+    """
     require_accept(request, SDP)
     settings: PlaybackSettings = request.app.state.playback
     if settings.media_server is not None:
@@ -51,7 +62,12 @@ async def play(ports: UsePorts, request: Request, stream_id: StreamIdInPath) -> 
         offer = (await read_body(request, SDP_LIMIT)).decode()
     except UnicodeDecodeError:
         raise field_refused("body", "must be SDP, which is UTF-8") from None
-    answer = await ports.viewers.play(stream_id, offer)
+    copied = codec == "copy"
+    if copied:
+        source = (await ports.streams.get(stream_id)).status.source
+        if source is not None and not source.webrtc_copy:
+            raise Refused(NOT_COPIED, _WHAT_IT_TAKES)
+    answer = await ports.viewers.play(stream_id, offer, copied)
     response = Response(answer.sdp, 201, media_type=SDP)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/streams/{stream_id}/whep/{answer.session}"
     response.headers["Cache-Control"] = "no-store"

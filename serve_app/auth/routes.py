@@ -54,6 +54,7 @@ ROLES: Mapping[tuple[str, str], Role] = {
     ("GET", "/v1/models/{name}"): Role.VIEWER,
     ("PUT", "/v1/models/{name}"): Role.ADMIN,
     ("GET", "/v1/capacity"): Role.VIEWER,
+    ("GET", "/v1/me"): Role.VIEWER,
     ("GET", "/v1/keys"): Role.ADMIN,
     ("POST", "/v1/keys"): Role.ADMIN,
     ("DELETE", "/v1/keys/{key_id}"): Role.ADMIN,

@@ -2,12 +2,13 @@
 
 import { Poll, Problem, call, csrfToken } from "./client.js";
 import { confirmed } from "./dialog.js";
-import { announce, make, setText } from "./dom.js";
+import { announce, heading, make, setText } from "./dom.js";
 import { showForm } from "./form.js";
 import { showModels } from "./models.js";
 import { showStream } from "./stream.js";
 import { showWall } from "./wall.js";
 import { roomInWords } from "./words.js";
+import { may, meet, needs } from "./who.js";
 import { showZones } from "./zones.js";
 
 const FACTS_MS = 5000;
@@ -17,12 +18,21 @@ const byId = (id) => document.getElementById(id);
 // Each view fills an empty place, and gives its title and how it ends; `unsaved` says whether leaving loses something.
 const VIEWS = [
   [/^\/?$/, showWall],
-  [/^\/add$/, showForm],
+  [/^\/add$/, changing(showForm)],
   [/^\/models$/, showModels],
   [/^\/streams\/([^/]+)$/, showStream],
-  [/^\/streams\/([^/]+)\/edit$/, showForm],
-  [/^\/streams\/([^/]+)\/zones$/, showZones],
+  [/^\/streams\/([^/]+)\/edit$/, changing(showForm)],
+  [/^\/streams\/([^/]+)\/zones$/, changing(showZones)],
 ];
+
+/** A view for those who may change streams. */
+function changing(show) {
+  return (place, ...names) => {
+    if (may("operator")) return show(place, ...names);
+    place.append(heading("Only to look at"), needs("Changing streams", "operator"));
+    return { title: "Only to look at", stop() {} };
+  };
+}
 
 let current = null;
 let address = null;
@@ -101,5 +111,9 @@ addEventListener("hashchange", route);
 addEventListener("beforeunload", (event) => {
   if (current?.unsaved?.()) event.preventDefault();
 });
+const me = await meet();
+byId("add").hidden = !may("operator");
+byId("me").hidden = !csrfToken() || me === null;
+if (me) setText(byId("who"), `${me.name} (${me.role})`);
 route();
 new Poll(showFacts, FACTS_MS);

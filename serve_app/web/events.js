@@ -2,14 +2,12 @@
 
 import { streamPath } from "./client.js";
 import { make, setText } from "./dom.js";
-import { clock, countsInWords } from "./words.js";
+import { clock, countsInWords, shortId } from "./words.js";
 
 const KEPT = 100;
 /** The line of what is seen changes no more often, so that it can be read. */
 const SEEN_MS = 500;
 const AGAIN_MS = 3000;
-/** Each life of a stream's process numbers its objects within a range of this size; the video shows the rest. */
-const LIFE = 1e9;
 
 const WHAT = {
   enter: (event) => `entered ${event.zone}`,
@@ -19,13 +17,17 @@ const WHAT = {
 };
 
 function eventInWords(event) {
-  const who = `${event.label}${event.tracker_id === null ? "" : ` #${event.tracker_id % LIFE}`}`;
+  const who = `${event.label}${event.tracker_id === null ? "" : ` #${shortId(event.tracker_id)}`}`;
   return `${who} ${WHAT[event.event]?.(event) ?? event.event}`;
 }
 
-/** Follows a stream's events over one connection while it is online and the page is not hidden. */
+/**
+ * Follows a stream's events over one connection while it is online and the page is not hidden. `found` gets the JSON of
+ * each inferred picture.
+ */
 export class Events {
-  constructor(id) {
+  constructor(id, found) {
+    this.found = found;
     this.path = `${streamPath(id)}/detections`;
     this.wanted = false;
     this.source = null;
@@ -69,6 +71,7 @@ export class Events {
   }
 
   saw(data) {
+    this.found(data);
     if (performance.now() - this.seenAt < SEEN_MS) return;
     this.seenAt = performance.now();
     const counts = {};

@@ -3,7 +3,7 @@
 import { Problem, call, streamPath } from "./client.js";
 import { heading, make, say } from "./dom.js";
 import { Field, choice, listIn, numberInput, plainInput, refuseFields } from "./fields.js";
-import { FRESH, labelsAsText, labelsIn, outputsIn, patchOf, wholePatchOf } from "./spec.js";
+import { FRESH, addressedIn, addressesOf, labelsAsText, labelsIn, patchOf, wholePatchOf } from "./spec.js";
 import { number, roomInWords, sourceInWords } from "./words.js";
 
 /** Reasons for which a stream may be saved all the same: its source may come later, or needs what the form does not have. */
@@ -66,6 +66,7 @@ class Form {
       track: new Field("track", "Follow objects", yes({}), "Zones need it."),
       priority: new Field("priority", "Priority", numberInput({ min: "-100", max: "100", step: "1" }), "-100 to 100; higher ones are served first."),
       outputs: new Field("outputs", "Outputs", text({ placeholder: "rtsp://media:8554/gate-3" }), "Where annotated video goes, an address a line.", true),
+      sinks: new Field("sinks", "Sinks", text({ placeholder: "mqtt://broker/gate-3" }), "Where events are sent, an address a line; what else is set of those that stay is kept.", true),
       labels: new Field("labels", "Labels", text({ placeholder: "site=north" }), "name=value, one a line.", true),
     };
   }
@@ -80,7 +81,7 @@ class Form {
       make(
         "details", { open: Boolean(this.id) }, make("summary", {}, "More settings"),
         group(all.transport, all.loop), group(all.model, all.confidence, all.rate, all.priority),
-        group(all.classes, all.track), group(all.outputs), group(all.labels),
+        group(all.classes, all.track), group(all.outputs), group(all.sinks), group(all.labels),
       ),
     ];
   }
@@ -105,7 +106,7 @@ class Form {
     }
   }
 
-  fill({ source, detect, track, outputs, priority, labels }) {
+  fill({ source, detect, track, outputs, sinks, priority, labels }) {
     const { fields } = this;
     fields.url.input.value = source.url;
     fields.transport.input.value = source.transport;
@@ -116,7 +117,8 @@ class Form {
     fields.rate.input.value = detect.max_fps ?? "";
     fields.track.input.checked = track !== null;
     fields.priority.input.value = priority;
-    fields.outputs.input.value = outputs.map(({ url }) => url).join("\n");
+    fields.outputs.input.value = addressesOf(outputs);
+    fields.sinks.input.value = addressesOf(sinks);
     fields.labels.input.value = labelsAsText(labels);
   }
 
@@ -143,7 +145,8 @@ class Form {
         classes: listIn(fields.classes.text), max_fps: numberOf(fields.rate),
       },
       track: fields.track.input.checked ? (this.before.track ?? {}) : null,
-      outputs: outputsIn(fields.outputs.input.value, this.before.outputs),
+      outputs: addressedIn(fields.outputs.input.value, this.before.outputs),
+      sinks: addressedIn(fields.sinks.input.value, this.before.sinks),
       priority: numberOf(fields.priority) ?? 0,
       labels: labelsIn(fields.labels.input.value),
     };

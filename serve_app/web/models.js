@@ -2,6 +2,7 @@
 
 import { Poll, Problem, call } from "./client.js";
 import { heading, make, panel, say, setText, table } from "./dom.js";
+import { may, needs } from "./who.js";
 import { LIMITS, nodeName, number, roomInWords } from "./words.js";
 
 const POLL_MS = 5000;
@@ -83,9 +84,10 @@ class Models {
       button,
     );
     const heads = ["Model", "Package", "Family", "Input", "Engine", "Replicas", "Frames a second", "Classes"];
+    const swap = [make("p", { class: "soft" }, "Streams go on meanwhile."), form];
     this.element = panel(
       "Models", table("Models", heads, this.body), make("h3", {}, "Swap a model's package"),
-      make("p", { class: "soft" }, "Streams go on meanwhile."), form, this.message,
+      ...(may("admin") ? swap : [needs("This", "admin")]), this.message,
     );
   }
 

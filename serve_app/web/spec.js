@@ -6,6 +6,7 @@ export const FRESH = {
   detect: { model: "default", confidence: 0.35, classes: null, max_fps: null },
   track: null,
   outputs: [],
+  sinks: [],
   priority: 0,
   labels: {},
 };
@@ -23,11 +24,13 @@ export function labelsIn(text) {
 
 export const labelsAsText = (labels) => Object.entries(labels).map(([key, value]) => `${key}=${value}`).join("\n");
 
-/** Outputs by lines of addresses; those that were there keep their other settings. */
-export function outputsIn(text, before) {
+/** Outputs or sinks by lines of addresses; those that were there keep their other settings. */
+export function addressedIn(text, before) {
   const urls = text.split("\n").map((one) => one.trim()).filter(Boolean);
-  return urls.map((url) => before.find((output) => output.url === url) ?? { url });
+  return urls.map((url) => before.find((one) => one.url === url) ?? { url });
 }
+
+export const addressesOf = (addressed) => addressed.map(({ url }) => url).join("\n");
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);

@@ -8,6 +8,7 @@ import { announce, heading, make, panel, say, setText } from "./dom.js";
 import { Events } from "./events.js";
 import { LatencyPlot } from "./plot.js";
 import { Video } from "./video.js";
+import { may, needs } from "./who.js";
 import { stateName, whyNoPicture } from "./words.js";
 
 const POLL_MS = 1000;
@@ -23,7 +24,7 @@ class View {
     this.id = id;
     this.path = streamPath(id);
     this.video = new Video(id);
-    this.events = new Events(id);
+    this.events = new Events(id, (data) => this.video.overlay.take(data));
     this.clips = new Clips(id);
     this.plot = new LatencyPlot();
     this.zones = new Zones();
@@ -41,28 +42,26 @@ class View {
     const button = (what, text, more = {}) =>
       make("button", { type: "button", "data-do": what, click: (event) => this.act(what, event.target), ...more }, text);
     this.pause = button("pause", "Pause");
+    const actions = [
+      make("a", { class: "button primary", href: `${here}/zones` }, "Zones"),
+      make("a", { class: "button", href: `${here}/edit` }, "Edit"),
+      this.pause, button("restart", "Restart"), button("delete", "Delete", { class: "danger" }),
+    ];
     return this.top = make(
       "div", { class: "head" }, heading(this.id), this.badge,
-      make(
-        "div", { class: "actions" },
-        make("a", { class: "button primary", href: `${here}/zones` }, "Zones"),
-        make("a", { class: "button", href: `${here}/edit` }, "Edit"),
-        this.pause, button("restart", "Restart"), button("delete", "Delete", { class: "danger" }),
-      ),
+      make("div", { class: "actions" }, ...(may("operator") ? actions : [needs("Changing it", "operator")])),
     );
   }
 
   body() {
-    this.none = make(
-      "p", { class: "soft" }, "Nothing is counted yet: ",
-      make("a", { href: `#/streams/${encodeURIComponent(this.id)}/zones` }, "draw a line or an area"), ".",
-    );
+    const draw = make("a", { href: `#/streams/${encodeURIComponent(this.id)}/zones` }, "draw a line or an area");
+    this.none = make("p", { class: "soft" }, "Nothing is counted yet", ...(may("operator") ? [": ", draw, "."] : ["."]));
     this.recorded = panel("Clips", this.clips.element);
     this.recorded.hidden = true;
     return make(
       "div", { class: "columns" },
       make(
-        "div", { class: "column wide" }, this.video.element, panel("Counts", this.none, this.zones.element),
+        "div", { class: "column wide" }, this.video.element, this.video.overlay.control, panel("Counts", this.none, this.zones.element),
         panel("Latency by stage", this.plot.element),
       ),
       make(
@@ -97,7 +96,7 @@ class View {
     this.top.dataset.state = status.state;
     setText(this.badge, stateName(status.state));
     setText(this.pause, spec.paused ? "Resume" : "Pause");
-    if (status.source) this.video.fit(status.source);
+    this.video.know(view);
     this.video.show(online, whyNoPicture(status));
     this.events.show(online, spec.zones.length);
     this.recorded.hidden = spec.record === null;

@@ -7,6 +7,8 @@ const GATHER_MS = 1000;
 /** So long without a picture, from the beginning or later, and it has failed. */
 const PATIENCE_MS = 6000;
 const LOOK_MS = 500;
+/** Browsers hold pictures back no longer. */
+const LONGEST_HOLD_MS = 4000;
 
 /** All candidates have to be in the offer: the server takes none later. */
 function gathered(connection) {
@@ -18,10 +20,15 @@ function gathered(connection) {
   });
 }
 
-/** Plays into `video`. Calls `shown` with the first picture, and `failed` once where there are none any more. */
+/**
+ * Plays into `video`: with boxes, or, where `copied`, the source's own. Calls `shown` with the first picture, and
+ * `failed` once where there are none any more.
+ */
 export class Viewing {
-  constructor(id, video, { shown, failed }) {
-    this.path = `${streamPath(id)}/whep`;
+  constructor(id, video, copied, { shown, failed }) {
+    this.path = `${streamPath(id)}/whep${copied ? "?codec=copy" : ""}`;
+    this.copied = copied;
+    this.reached = false;
     this.video = video;
     this.tell = { shown, failed };
     this.over = false;
@@ -34,18 +41,21 @@ export class Viewing {
     this.connect().catch((error) => {
       if (this.over) return; // what was closed under it
       console.info(`No video of ${id} by WebRTC: ${error.message}`);
+      this.reached = error.code === "codec_unsupported";
       this.fail();
     });
   }
 
   async connect() {
     const { connection } = this;
-    connection.addTransceiver("video", { direction: "recvonly" }).receiver.jitterBufferTarget = 0;
+    this.receiver = connection.addTransceiver("video", { direction: "recvonly" }).receiver;
+    this.hold(0);
     connection.addEventListener("track", ({ track }) => {
       this.video.srcObject = new MediaStream([track]);
       this.video.play().catch(() => null); // then no picture comes, which is noticed
     });
     connection.addEventListener("connectionstatechange", () => {
+      if (connection.connectionState === "connected") this.reached = true;
       if (["failed", "closed"].includes(connection.connectionState)) this.fail();
     });
     await connection.setLocalDescription();
@@ -58,6 +68,11 @@ export class Viewing {
     }
     this.session = session;
     await connection.setRemoteDescription({ type: "answer", sdp: answer });
+  }
+
+  /** Shows pictures no sooner than so many milliseconds after they came. */
+  hold(ms) {
+    this.receiver.jitterBufferTarget = Math.min(ms, LONGEST_HOLD_MS);
   }
 
   /** The video's own time goes on without pictures, so these are counted. */
@@ -73,6 +88,11 @@ export class Viewing {
   /** Whether there ever was a picture. */
   get played() {
     return this.frames > 0;
+  }
+
+  /** Whether it failed for what was to be shown, and not for the way to the stream. */
+  get unfit() {
+    return this.reached && !this.played;
   }
 
   fail() {

@@ -3,6 +3,7 @@
 import { Poll, Problem, allStreams, picture, streamPath } from "./client.js";
 import { announce, heading, keyed, make, say, setText } from "./dom.js";
 import { Turns } from "./pictures.js";
+import { may } from "./who.js";
 import { number, stateName, sum, whyNoPicture, zoneInWords } from "./words.js";
 
 const POLL_MS = 2000;
@@ -97,15 +98,12 @@ export function showWall(place) {
   const count = make("p", { class: "soft", id: "count" });
   const message = make("p", { class: "message", role: "status" });
   const list = make("ul", { class: "cards", id: "streams" });
-  const empty = make(
-    "p", { class: "panel empty", hidden: true },
-    "No streams yet. ", make("a", { href: "#/add" }, "Add a camera's address"), "; ", make("code", {}, "testsrc://"),
-    " gives a test picture.",
-  );
+  const first = ["No streams yet. ", make("a", { href: "#/add" }, "Add a camera's address"), "; ", make("code", {}, "testsrc://"), " gives a test picture."];
+  const empty = make("p", { class: "panel empty", hidden: true }, ...(may("operator") ? first : ["No streams that you may see."]));
   place.append(
     make(
       "div", { class: "head" }, heading("Streams"), count,
-      make("a", { class: "button primary", href: "#/add" }, "Add a stream"),
+      may("operator") ? make("a", { class: "button primary", href: "#/add" }, "Add a stream") : null,
     ),
     message, empty, list,
   );

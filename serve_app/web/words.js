@@ -52,6 +52,12 @@ export const countsInWords = (counts) =>
     .map(([label, count]) => `${count} ${label}`)
     .join(", ");
 
+/** Each life of a stream's process numbers its objects within a range of this size. */
+const LIFE = 1e9;
+
+/** The number of a followed object as it is shown: without the part that tells lives apart. */
+export const shortId = (tracked) => tracked % LIFE;
+
 export const clock = (at) => new Date(at * 1000).toLocaleTimeString();
 
 /** The time with its date. */

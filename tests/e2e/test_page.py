@@ -284,14 +284,21 @@ def test_adding_a_source_that_is_away(page: Page, site: PageSite) -> None:
 
 
 def test_editing_changes_what_was_changed(page: Page, site: PageSite) -> None:
-    site.add("cam", labels={"site": "north", "floor": "1"}, outputs=[{"url": "file:a.mp4", "gop_s": 4.0}], priority=3)
+    outputs, sinks = [{"url": "file:a.mp4", "gop_s": 4.0}], [{"url": "https://hooks.example/a", "classes": ["person"]}]
+    site.add("cam", labels={"site": "north", "floor": "1"}, outputs=outputs, sinks=sinks, priority=3)
     before = spec_of(site, "cam")
     page.goto(f"{site.url}/#/streams/cam/edit")
     page.get_by_label("Least confidence").fill("0.5")
     page.get_by_label("Classes").fill("person, car")
     page.get_by_label("Outputs").fill("file:a.mp4\nfile:b.mp4")
+    expect(page.get_by_label("Sinks")).to_have_value("https://hooks.example/a")
+    page.get_by_label("Sinks").fill("smtp://hooks.example\nhttps://hooks.example/a")
     page.get_by_label("Labels").fill("site=south")
     pictured(page, "edit")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("Sinks")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Sinks")).to_be_focused()
+    page.get_by_label("Sinks").fill("file:{stream_id}.jsonl\nhttps://hooks.example/a")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="cam")).to_be_focused()
     after = spec_of(site, "cam")
@@ -299,6 +306,10 @@ def test_editing_changes_what_was_changed(page: Page, site: PageSite) -> None:
     assert [(output["url"], output["gop_s"]) for output in after["outputs"]] == [
         ("file:a.mp4", 4.0),
         ("file:b.mp4", 2.0),
+    ]
+    assert [(sink["url"], sink["classes"]) for sink in after["sinks"]] == [
+        ("file:{stream_id}.jsonl", None),
+        ("https://hooks.example/a", ["person"]),
     ]
     assert after["labels"] == {"site": "south"}
     assert {name: after[name] for name in ("source", "track", "priority")} == {

@@ -80,7 +80,7 @@ def test_people_are_counted_within_two_minutes(raysight: Raysight, camera: RtspS
     expect(page.locator("[data-zone=line]")).to_contain_text("person", timeout=PATIENCE_MS)
     assert time.monotonic() - began < TWO_MINUTES_S
     (line,) = raysight.status("path")["zones"]
-    assert sum(counts["person"] for counts in line["crossed"].values()) >= 1
+    assert sum(counts.get("person", 0) for counts in line["crossed"].values()) >= 1
     assert raysight.view("path")["spec"]["source"]["url"] == camera.url("path", "")
     pictured(page, "story-stream")
 

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, expect
 
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.recording.shelf import Shelf
 from deployments.streams.recording.spec import Clip
-from deployments.streams.spec import StreamSpec, StreamState
+from deployments.streams.spec import StreamSpec
 from deployments.streams.webrtc.settings import PlaybackSettings
 from tests.support.browser import chromium, watched_page
 from tests.support.page_site import page_site
-from tests.support.theatre import Theatre, theatre
+from tests.support.stream_view import showing
 from tests.support.waiting import until
 
 expect.set_options(timeout=20_000)
 
 SPEC = StreamSpec.model_validate({"id": "gate", "source": {"url": "testsrc://?fps=25&size=320x240"}})
-WHEP = "/v1/streams/gate/whep"
 FRAMES = "document.querySelector('.view video').getVideoPlaybackQuality().totalVideoFrames"
 HIDE = """(hidden) => {
   Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden });
@@ -39,29 +37,12 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@contextmanager
-def showing(browser: Browser, folder: Path, settings: PlaybackSettings) -> Iterator[tuple[Page, Theatre, list[str]]]:
-    """The view of a stream that is online, and what the page asks of `WHEP`."""
-    with theatre(SPEC, folder, settings) as (streams, address), watched_page(browser, address) as page:
-        until(lambda: streams.runner.status().state is StreamState.ONLINE)
-        asked: list[str] = []
-        page.context.add_cookies([{"name": "raysight_csrf", "value": "beside-the-session", "url": address}])
-
-        def note(sent: Request) -> None:
-            if WHEP in sent.url:
-                assert sent.headers["x-csrf-token"] == "beside-the-session"
-                asked.append(sent.method)
-
-        page.on("request", note)
-        page.goto(f"{address}/#/streams/gate")
-        yield page, streams, asked
-
-
 def by_webrtc(page: Page) -> None:
     expect(page.locator(".view video")).to_be_visible()
     expect(page.locator(".view video")).to_have_js_property("videoWidth", 320)
     expect(page.locator(".veil")).to_be_hidden()
     expect(page.locator(".view img")).to_be_hidden()
+    expect(page.locator(".view canvas")).to_be_hidden()  # boxes are drawn once, on the server
     expect(page.locator("dl.list")).to_contain_text("VideoWebRTC")
     before = page.evaluate(FRAMES)
     until(lambda: page.evaluate(FRAMES) > before + 10)
@@ -76,7 +57,7 @@ def by_mjpeg(page: Page) -> None:
 
 
 def test_video_comes_by_webrtc_and_nobody_watches_once_the_view_is_left(browser: Browser, tmp_path: Path) -> None:
-    with showing(browser, tmp_path, PlaybackSettings()) as (page, streams, asked):
+    with showing(browser, SPEC, tmp_path) as (page, streams, asked):
         by_webrtc(page)
         assert streams.viewers.count == 1
         assert Axe().run(page).violations_count == 0
@@ -95,7 +76,7 @@ def test_video_comes_by_webrtc_and_nobody_watches_once_the_view_is_left(browser:
 
 
 def test_a_refusal_is_taken_once_and_the_video_is_mjpeg(browser: Browser, tmp_path: Path) -> None:
-    with showing(browser, tmp_path, PlaybackSettings(viewers_per_stream=0)) as (page, _, asked):
+    with showing(browser, SPEC, tmp_path, PlaybackSettings(viewers_per_stream=0)) as (page, _, asked):
         by_mjpeg(page)
         page.evaluate(HIDE, True)
         expect(page.locator(".view img")).to_be_hidden()
@@ -106,7 +87,7 @@ def test_a_refusal_is_taken_once_and_the_video_is_mjpeg(browser: Browser, tmp_pa
 
 def test_a_media_server_elsewhere_is_not_asked(browser: Browser, tmp_path: Path) -> None:
     settings = PlaybackSettings(media_server="https://cameras.example")
-    with showing(browser, tmp_path, settings) as (page, _, asked):
+    with showing(browser, SPEC, tmp_path, settings) as (page, _, asked):
         by_mjpeg(page)
         assert asked == ["POST"]
 
@@ -114,16 +95,13 @@ def test_a_media_server_elsewhere_is_not_asked(browser: Browser, tmp_path: Path)
 def test_mjpeg_takes_over_where_no_picture_comes(browser: Browser, tmp_path: Path) -> None:
     """An answer that leads nowhere, as through a firewall."""
     lost = "RTCPeerConnection.prototype.setRemoteDescription = async () => {}"
-    with theatre(SPEC, tmp_path, PlaybackSettings()) as (streams, address), watched_page(browser, address) as page:
-        until(lambda: streams.runner.status().state is StreamState.ONLINE)
-        page.add_init_script(lost)
-        page.goto(f"{address}/#/streams/gate")
+    with showing(browser, SPEC, tmp_path, script=lost) as (page, streams, _):
         by_mjpeg(page)
         until(lambda: streams.viewers.count == 0)
 
 
 def test_mjpeg_takes_over_when_the_connection_ends(browser: Browser, tmp_path: Path) -> None:
-    with showing(browser, tmp_path, PlaybackSettings()) as (page, streams, asked):
+    with showing(browser, SPEC, tmp_path) as (page, streams, asked):
         by_webrtc(page)
         streams.viewers.close()
         by_mjpeg(page)
@@ -131,10 +109,9 @@ def test_mjpeg_takes_over_when_the_connection_ends(browser: Browser, tmp_path: P
 
 
 def test_a_browser_without_webrtc_gets_mjpeg(browser: Browser, tmp_path: Path) -> None:
-    with theatre(SPEC, tmp_path, PlaybackSettings()) as (_, address), watched_page(browser, address) as page:
-        page.add_init_script("delete window.RTCPeerConnection")
-        page.goto(f"{address}/#/streams/gate")
+    with showing(browser, SPEC, tmp_path, script="delete window.RTCPeerConnection") as (page, _, asked):
         by_mjpeg(page)
+        assert asked == []
 
 
 def test_clips_are_shown_where_a_stream_records(browser: Browser, tmp_path: Path) -> None:

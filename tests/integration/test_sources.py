@@ -94,10 +94,17 @@ def brightest_quarter(item: VideoItem) -> tuple[str, str]:
 
 
 class TestFiles:
+    @pytest.mark.parametrize("name", ["hevc", "odd", "reordered", "turned-90", "turned-180"])
+    def test_what_players_of_webrtc_can_not_have_as_it_is(self, policy: UrlPolicy, name: str) -> None:
+        """Another codec, 4:4:4, B-frames, and what has to be turned."""
+        with open_source(SourceSpec(url=f"file:{name}.mp4", realtime=False), policy, Timeline()) as source:
+            assert not source.info.webrtc_copy
+
     @pytest.mark.parametrize("codec", ["h264", "hevc", "mjpeg"])
     def test_every_frame_of_every_codec(self, policy: UrlPolicy, codec: str) -> None:
         with open_source(SourceSpec(url=f"file:{codec}.mp4", realtime=False), policy, Timeline()) as source:
-            assert source.info == SourceInfo(codec=codec, width=320, height=240, fps=25.0, decoder=codec)
+            expected = SourceInfo(codec=codec, width=320, height=240, fps=25.0, decoder=codec)
+            assert source.info == expected.model_copy(update={"webrtc_copy": codec == "h264"})
             items, error = to_the_end(source)
         assert error.code == "ended"
         assert [item.pts for item in items] == [3600 * n for n in range(50)]

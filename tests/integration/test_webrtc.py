@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
+import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from playwright.sync_api import Page
 
 from benchmarks.glass import PLAYER
-from deployments.streams.spec import StreamSpec, VideoCounts
+from deployments.errors import StreamError
+from deployments.streams.media.items import VideoItem
+from deployments.streams.media.packets import EncodedPacket
+from deployments.streams.media.passthrough import Passthrough
+from deployments.streams.media.source import open_source
+from deployments.streams.media.timeline import Timeline
+from deployments.streams.policy import UrlPolicy
+from deployments.streams.spec import SourceSpec, StreamSpec, VideoCounts
 from deployments.streams.webrtc import viewers
+from deployments.streams.webrtc.copies import Copies
 from deployments.streams.webrtc.settings import PlaybackSettings
 from tests.support.browser import browsing
+from tests.support.media import make_clip
 from tests.support.theatre import Theatre, theatre
 from tests.support.waiting import until
 
@@ -79,6 +93,37 @@ def test_an_offer_that_cannot_be_answered_is_refused_in_words(tmp_path: Path) ->
         assert client.post(PATH, content="v=0", headers={"Content-Type": "text/plain"}).status_code == 415
         assert client.patch(f"{PATH}/x", content="").status_code == 405
         assert streams.viewers.count == 0
+
+
+def packets_of(clip: Path) -> Iterator[EncodedPacket]:
+    """As outputs get them that are copies."""
+    passthrough = Passthrough()
+    policy = UrlPolicy(media_root=clip.parent, output_root=clip.parent)
+    source = SourceSpec(url=f"file:{clip.name}", realtime=False)
+    with suppress(StreamError), open_source(source, policy, Timeline()) as opened:  # the end of the file is one
+        for item in opened.items():
+            if isinstance(item, VideoItem):
+                yield from passthrough.packets(item.packets)
+
+
+def test_a_copy_is_the_source_s_video(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=50)
+    copies = Copies()
+    sent = [copies.of(packet) for packet in packets_of(clip)]
+    assert [packet.pts for packet in sent] == [number * 3600 for number in range(50)]
+    with (
+        av.open(io.BytesIO(b"".join(packet.data for packet in sent)), format="h264") as received,
+        av.open(clip) as whole,
+    ):
+        shown = zip(received.decode(video=0), whole.decode(video=0), strict=True)
+        assert all(np.array_equal(copy.to_ndarray(), frame.to_ndarray()) for copy, frame in shown)
+
+
+@pytest.mark.parametrize(("codec", "options"), [("h264", {"preset": "veryfast", "bf": "2", "g": "12"}), ("hevc", None)])
+def test_what_webrtc_can_not_carry_is_no_copy(tmp_path: Path, codec: str, options: dict[str, str] | None) -> None:
+    packets = packets_of(make_clip(tmp_path / "clip.mp4", codec=codec, options=options))
+    with pytest.raises(ValueError):  # noqa: PT011
+        list(map(Copies().of, packets))
 
 
 @pytest.mark.parametrize("limit", ["CONNECT_S", "UNATTENDED_S"])

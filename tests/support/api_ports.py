@@ -210,12 +210,12 @@ class MemoryStreams:
         self._found(stream_id)
         return self.shelf.part(name, kind, offset) if self.shelf is not None else None
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer | None:
         if self.failure is not None:
             raise self.failure
         if self._found(stream_id).view.status.state is StreamState.FAILED:
             return None
-        answer = SdpAnswer(f"viewer-{len(self.playing)}", f"answer to {offer}")
+        answer = SdpAnswer(f"viewer-{len(self.playing)}", f"answer to {offer}{', copied' if copied else ''}")
         self.playing[answer.session] = True
         return answer
 

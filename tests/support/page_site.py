@@ -31,6 +31,7 @@ from deployments.streams.spec import (
 )
 from deployments.streams.tracking.spec import ZoneStatus
 from serve_app.api.application import create_api
+from serve_app.auth.doors import Doors
 from tests.support.api_ports import MemoryDetector, MemoryMedia, MemoryStreams, Picture
 
 SIZE = (640, 360)
@@ -75,9 +76,14 @@ class _Counting:
 
 
 class PageSite:
-    """A running server and what lies behind it; its streams move as long as it runs."""
+    """A running server and what lies behind it; its streams move as long as it runs.
 
-    def __init__(self) -> None:
+    Args:
+        doors: None where nobody is asked for a key.
+    """
+
+    def __init__(self, doors: Doors | None = None) -> None:
+        self._doors = doors
         self.streams = MemoryStreams()
         self.detector = MemoryDetector()
         self.media = MemoryMedia()
@@ -161,7 +167,7 @@ class PageSite:
 
     async def _serve(self) -> None:
         self._stopped = asyncio.Event()
-        app = create_api(self.streams, self.detector, self.media, version="0")
+        app = create_api(self.streams, self.detector, self.media, version="0", doors=self._doors)
         config = uvicorn.Config(_Counting(app, self.load), log_level="error", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([self._sock]))
@@ -232,9 +238,9 @@ def _pictures() -> list[bytes]:
 
 
 @contextmanager
-def page_site() -> Iterator[PageSite]:
+def page_site(doors: Doors | None = None) -> Iterator[PageSite]:
     """A running server without streams; ends with the block."""
-    site = PageSite()
+    site = PageSite(doors)
     site.start()
     try:
         yield site

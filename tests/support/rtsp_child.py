@@ -95,8 +95,11 @@ class RecordFactory(GstRtspServer.RTSPMediaFactory):
         super().__init__()
         self.name = name
         self.path = path
+        self.listen(50)
+
+    def listen(self, latency_ms: int) -> None:
         self.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
-        self.set_latency(50)
+        self.set_latency(latency_ms)
         self.set_launch(
             "( rtph264depay name=depay0 ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au "
             "! appsink name=sink sync=false async=false emit-signals=true )"
@@ -111,6 +114,33 @@ class RecordFactory(GstRtspServer.RTSPMediaFactory):
         with open(self.path, "ab") as target:
             target.write(buffer.extract_dup(0, buffer.get_size()))
         print(self.name, flush=True)
+        return Gst.FlowReturn.OK
+
+
+class RelayFactory(RecordFactory):
+    """Takes what is published and hands it at once to those who play ``played``."""
+
+    def __init__(self) -> None:
+        GstRtspServer.RTSPMediaFactory.__init__(self)
+        self.listen(0)
+        self.feed: Any = None
+        self.played = GstRtspServer.RTSPMediaFactory()
+        self.played.set_launch(
+            f"( appsrc name=feed is-live=true format=time do-timestamp=true ! {PAYLOADERS['video/x-h264']} )"
+        )
+        self.played.set_shared(True)
+        self.played.set_latency(0)
+        self.played.connect("media-configure", self.on_player)
+
+    def on_player(self, _factory: object, media: Any) -> None:
+        self.feed = media.get_element().get_by_name_recurse_up("feed")
+
+    def on_sample(self, sink: Any) -> Any:
+        sample = sink.emit("pull-sample")
+        if self.feed is not None:
+            buffer = sample.get_buffer()
+            self.feed.set_property("caps", sample.get_caps())
+            self.feed.emit("push-buffer", Gst.Buffer.new_wrapped(buffer.extract_dup(0, buffer.get_size())))
         return Gst.FlowReturn.OK
 
 
@@ -139,6 +169,7 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address(config["address"])
     server.set_service(str(config["port"]))
+    server.get_thread_pool().set_max_threads(-1)  # who waits for video to come must not keep it from coming
     mounts = server.get_mount_points()
     factories: list[Any] = []
     for name, (path, kind) in config["clips"].items():
@@ -147,6 +178,10 @@ def main() -> None:
     for name, path in config["recordings"].items():
         factories.append(RecordFactory(name, path))
         mounts.add_factory(f"/{name}", factories[-1])
+    for name in config["relays"]:
+        factories.append(RelayFactory())
+        mounts.add_factory(f"/{name}/in", factories[-1])
+        mounts.add_factory(f"/{name}", factories[-1].played)
     if config["user"] is not None:
         protect(server, factories, config["user"], config["password"], config["digest"])
     if not server.attach(None):

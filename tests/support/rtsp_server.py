@@ -34,6 +34,7 @@ class RtspServer:
     Attributes:
         clips: path in the URL to the file, which is played in a loop at its own pace, shared by all clients.
         recordings: path in the URL to the file that takes what is published there, as raw H.264.
+        relays: paths at which is played what is published to PATH/in, without waiting.
         user, password, digest: who may connect; None: everybody.
         port: 0 before the first `start`; later starts take the same one.
         address: where it listens, which may lie in another network namespace.
@@ -43,6 +44,7 @@ class RtspServer:
 
     clips: Mapping[str, Path] = field(default_factory=dict)
     recordings: Mapping[str, Path] = field(default_factory=dict)
+    relays: tuple[str, ...] = ()
     user: str | None = None
     password: str | None = None
     digest: bool = False
@@ -68,6 +70,7 @@ class RtspServer:
             "port": self.port,
             "clips": {name: [str(path), _KINDS[codec_of(path)]] for name, path in self.clips.items()},
             "recordings": {name: str(path) for name, path in self.recordings.items()},
+            "relays": self.relays,
             "user": self.user,
             "password": self.password,
             "digest": self.digest,

@@ -7,10 +7,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
+from deployments.streams.events import EventBatch
 from deployments.streams.hardware import NOTHING
 from deployments.streams.live import JpegPicture, JpegRenderer
 from deployments.streams.media.audience import Audience
@@ -46,8 +48,11 @@ class Theatre(MemoryStreams):
         found = await asyncio.to_thread(pipeline.live.wait, newer_than, timeout_s)
         return None if found is None else self._renderer.render(*found, pipeline.annotator, pipeline.marks)
 
-    async def play(self, stream_id: str, offer: str) -> SdpAnswer | None:
-        return await asyncio.to_thread(self.viewers.play, offer, self._settings)
+    async def events(self, stream_id: str, after: int | None, timeout_s: float) -> EventBatch:
+        return await asyncio.to_thread(self.runner.pipeline.events.wait, after, timeout_s)
+
+    async def play(self, stream_id: str, offer: str, copied: bool) -> SdpAnswer | None:
+        return await asyncio.to_thread(partial(self.viewers.play, offer, self._settings, copied=copied))
 
     async def plays(self, stream_id: str, session: str) -> bool:
         return self.viewers.plays(session)
@@ -59,12 +64,12 @@ class Theatre(MemoryStreams):
 @contextmanager
 def theatre(spec: StreamSpec, folder: Path, settings: PlaybackSettings) -> Iterator[tuple[Theatre, str]]:
     """The stream, and the address of the API."""
-    policy, audience = UrlPolicy(media_root=folder, output_root=folder), Audience()
+    policy, audience, raw = UrlPolicy(media_root=folder, output_root=folder), Audience(), Audience()
     detector = LocalDetector(fake_engine(side=320))
-    media = MediaOpener(policy, NOTHING, 0, audience)
+    media = MediaOpener(policy, NOTHING, 0, audience, raw)
     common = {"epoch": 1, "first_sequence": 0, "node": "here", "observe": lambda stage, seconds: None}
     runner = StreamRunner(spec, 1, detector, media, **common)  # type: ignore[arg-type]
-    streams = Theatre(runner, Viewers(audience, policy.allows), settings)
+    streams = Theatre(runner, Viewers(audience, raw, policy.allows), settings)
     in_threads(lambda: asyncio.run(streams.create(spec)))  # Playwright has a loop running on this one
     app = create_api(streams, MemoryDetector(), MemoryMedia(), version="0", playback=settings)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -32,6 +32,9 @@ MAX_UNDECODABLE = 100
 MAX_PENDING = 256
 """Packets kept until the picture comes that they were read for; more only where nothing can be decoded."""
 
+_OF_BROWSERS = ("yuv420p", "yuvj420p", "nv12")
+"""Formats of pictures that every browser decodes: eight bits, 4:2:0."""
+
 NOT_STEADY = ("file", "http", "https")
 """Schemes of files, and of playlists, which bring several seconds of video at once and then nothing for as long."""
 
@@ -302,4 +305,8 @@ def _describe(opened: Opened, frame: av.VideoFrame) -> SourceInfo:
         fps=float(opened.fps) if opened.fps else None,
         audio_codec=opened.audio.codec_context.name if opened.audio is not None else None,
         decoder=decoder_name(context.name, frame.format.name, accelerated=context.is_hwaccel),
+        webrtc_copy=context.name == "h264"
+        and frame.format.name in _OF_BROWSERS
+        and not context.has_b_frames
+        and shown is frame,
     )

@@ -33,7 +33,7 @@ HEIGHT = (16, 2160)
 TEXT_WIDTH, TEXT_HEIGHT = 120, 60
 """Pixels below which the text would cover the pattern without being readable."""
 
-CODE_CELLS = 32
+CODE_CELLS, CHECK_BITS = 32, 4
 """28 bits of time, and four by which a picture of something else is told apart."""
 
 CODE_ROWS = 12

@@ -21,6 +21,7 @@ from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationEr
 from deployments.errors import InvalidSpec
 from deployments.streams.media.audience import Audience
 from deployments.streams.media.packets import EncodedPacket
+from deployments.streams.webrtc.copies import Copies
 from deployments.streams.webrtc.mailbox import Mailbox
 from deployments.streams.webrtc.settings import IceServer
 
@@ -37,7 +38,10 @@ class Packets(Protocol):
 def sending(
     packets: Packets, servers: Sequence[IceServer], want_key_frame: Callable[[], None]
 ) -> tuple[RTCPeerConnection, RTCRtpTransceiver]:
-    """A connection that sends H.264 as it comes, and no more; the receiver's wishes for a key frame are passed on."""
+    """A connection that sends H.264 as it comes, and no more; the receiver's wishes for a key frame are passed on.
+
+    The RTP time of a picture is its pts, of which the lower 32 bits remain.
+    """
     ice = [RTCIceServer(server.url, server.username, server.credential) for server in servers]
     connection = RTCPeerConnection(RTCConfiguration(iceServers=ice))  # without any given, it would take Google's
     transceiver = connection.addTransceiver(_Video(packets), "sendonly")
@@ -45,7 +49,28 @@ def sending(
     transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType == "video/H264"])
     # What a lost picture calls in aiortc, for an encoder of its own that is not there.
     transceiver.sender._send_keyframe = want_key_frame  # type: ignore[method-assign]
+    _keep_times(transceiver.sender)
     return connection, transceiver
+
+
+class _Kept(int):
+    """A time that stays what it is when something is added to it."""
+
+    def __radd__(self, origin: int) -> int:
+        return int(self)
+
+
+def _keep_times(sender: RTCRtpSender) -> None:
+    """Have RTP times be those of the packets: aiortc adds to them what nobody can know who has boxes by pts."""
+    take = sender._next_encoded_frame
+
+    async def kept(codec: Any) -> Any:
+        frame = await take(codec)
+        if frame is not None:
+            frame.timestamp = _Kept(frame.timestamp)
+        return frame
+
+    sender._next_encoded_frame = kept  # type: ignore[method-assign]
 
 
 async def offer(connection: RTCPeerConnection) -> str:
@@ -65,16 +90,20 @@ class Peer:
     It joins the audience once it is connected, so that its first packet is a key frame that it gets.
 
     Args:
-        when_ended: called once the connection has failed or the viewer has left.
+        copied: the audience gets the source's own packets; sound among them is left out.
+        when_ended: called once the connection has failed, the viewer has left, or can't be sent what comes.
     """
 
-    def __init__(self, audience: Audience, servers: Sequence[IceServer], when_ended: Callable[[], None]) -> None:
+    def __init__(
+        self, audience: Audience, servers: Sequence[IceServer], when_ended: Callable[[], None], *, copied: bool
+    ) -> None:
         self.connected = False
         self._audience = audience
         self._when_ended = when_ended
         self._leave: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._mailbox = Mailbox(audience.want_key_frame)
+        self._copies = Copies() if copied else None
         self._connection, self._transceiver = sending(self._mailbox, servers, audience.want_key_frame)
         self._connection.on("connectionstatechange", self._changed)
 
@@ -106,7 +135,16 @@ class Peer:
             self._when_ended()
 
     def _take(self, packet: EncodedPacket) -> None:
-        self._loop.call_soon_threadsafe(self._mailbox.put, packet)
+        self._loop.call_soon_threadsafe(self._put, packet)
+
+    def _put(self, packet: EncodedPacket) -> None:
+        if self._copies is None:
+            self._mailbox.put(packet)
+        elif not packet.audio:
+            try:
+                self._mailbox.put(self._copies.of(packet))
+            except ValueError:
+                self._when_ended()
 
 
 class _Video(MediaStreamTrack):

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-import av
-
 from deployments.errors import StreamError, StreamErrorCode
 from deployments.streams.media import errors, relay
 from deployments.streams.media.audience import KEY_FRAMES_APART_S
 from deployments.streams.media.packets import EncodedPacket
-from deployments.streams.media.passthrough import parameter_sets
 from deployments.streams.policy import UrlPolicy
+from deployments.streams.webrtc.copies import AnnexB
 from deployments.streams.webrtc.offer import vetted
 
 TIMEOUT_S = 8.0
@@ -231,8 +229,7 @@ async def _send(packets: Any, where: str, waiting: _Waiting) -> None:
 def _read(packets: Any, where: str) -> Iterator[EncodedPacket]:
     """The video, in Annex B form and with parameter sets before each key frame. Raises StreamError."""
     video = packets.streams.video[0]
-    extradata = bytes(video.codec_context.extradata or b"")
-    convert = av.bitstream.BitStreamFilterContext("h264_mp4toannexb", video) if extradata[:1] == b"\x01" else None
+    form = AnnexB(video)
     for packet in packets.demux(video):
         if packet.pts is None:
             continue
@@ -240,14 +237,9 @@ def _read(packets: Any, where: str) -> Iterator[EncodedPacket]:
         if shown_after:
             message = f"{where}: WebRTC takes no B-frames: set the output's codec to h264."
             raise StreamError(StreamErrorCode.CODEC_UNSUPPORTED, message)
-        if convert is not None:
-            copy: Any = av.Packet(data)
-            copy.stream, copy.pts, copy.dts, copy.is_keyframe = video, packet.pts, packet.pts, packet.is_keyframe
-            data = b"".join(bytes(one) for one in convert.filter(copy))
-        elif packet.is_keyframe and not parameter_sets(data, "h264", b""):
-            data = extradata + data
+        key_frame = bool(packet.is_keyframe)
         times = (packet.pts, packet.pts, 0, packet.time_base)
-        yield EncodedPacket(data, *times, bool(packet.is_keyframe), video)
+        yield EncodedPacket(form.data(data, packet.pts, key_frame=key_frame), *times, key_frame, video)
 
 
 if __name__ == "__main__":

@@ -52,13 +52,19 @@ class Viewers:
 
     Args:
         audience: where viewers get their packets.
+        raw: where those do who want the source's own.
         allows: whether an address that a viewer names may be sent to.
     """
 
     def __init__(
-        self, audience: Audience, allows: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
+        self,
+        audience: Audience,
+        raw: Audience,
+        allows: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._audience = audience
+        self._raw = raw
         self._allows = allows
         self._clock = clock
         self._starting = threading.Lock()
@@ -71,15 +77,15 @@ class Viewers:
         """Viewers, those that are still connecting included."""
         return len(self._sessions)
 
-    def play(self, offer: str, settings: PlaybackSettings) -> SdpAnswer:
-        """Let a viewer in.
+    def play(self, offer: str, settings: PlaybackSettings, *, copied: bool) -> SdpAnswer:
+        """Let a viewer in, who gets the source's own packets where ``copied``.
 
         Raises:
             InvalidSpec: the offer can't be answered.
             TooManyViewers: the stream has as many as it takes.
             PlaybackMissing: aiortc is not installed.
         """
-        return self._on_loop(self._play(vetted(offer, self._allows), settings), ANSWER_S + 1)
+        return self._on_loop(self._play(vetted(offer, self._allows), settings, copied), ANSWER_S + 1)
 
     def plays(self, session: str) -> bool:
         """Whether the viewer is still there; asking keeps it from being taken for unattended."""
@@ -108,7 +114,7 @@ class Viewers:
                 asyncio.run_coroutine_threadsafe(self._look(), self._loop)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
-    async def _play(self, offer: str, settings: PlaybackSettings) -> SdpAnswer:
+    async def _play(self, offer: str, settings: PlaybackSettings, copied: bool) -> SdpAnswer:
         try:
             from deployments.streams.webrtc.peer import Peer
         except ImportError:
@@ -121,7 +127,8 @@ class Viewers:
         now = self._clock()
         self._sessions[session] = place = _Session(None, now + CONNECT_S, now)
         try:
-            place.peer = Peer(self._audience, settings.ice_servers, lambda: self._gone(session))
+            audience = self._raw if copied else self._audience
+            place.peer = Peer(audience, settings.ice_servers, lambda: self._gone(session), copied=copied)
             async with asyncio.timeout(ANSWER_S):
                 return SdpAnswer(session, await place.peer.answer(offer))
         except TimeoutError:

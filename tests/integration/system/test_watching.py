@@ -11,6 +11,7 @@ from benchmarks.glass import PLAYER
 from tests.integration.system.test_main_job import online
 from tests.support.browser import browsing
 from tests.support.cluster import Raysight, wait_until
+from tests.support.media import make_clip
 from tests.support.rtsp_server import RtspServer
 
 
@@ -48,3 +49,20 @@ def test_a_browser_watches_and_what_was_seen_is_kept(raysight: Raysight, camera:
     assert picture.content.startswith(b"\xff\xd8")
     answer = raysight.api.get("/v1/streams/gate/clips/20000101T000000-1.mp4")
     assert (answer.status_code, answer.json()["code"]) == (404, "clip_not_found")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(200)
+def test_a_browser_watches_the_camera_s_own_video(raysight: Raysight, tmp_path: Path) -> None:
+    with RtspServer(clips={"yard": make_clip(tmp_path / "clip.mp4")}) as camera, browsing() as page:
+        raysight.put("yard", {"source": {"url": camera.url("yard")}})
+        status = raysight.wait("yard", lambda status: online(status) and status["frames"]["published"] > 10)
+        assert status["source"]["webrtc_copy"]
+        page.goto(f"{raysight.cluster.api_url}/healthz")
+        page.evaluate(PLAYER)
+        page.evaluate("play('/v1/streams/yard/whep?codec=copy').then(found => { window.one = found; })")
+        wait_until(lambda: page.evaluate("decoded(one)")["frames"] > 10)
+        status = raysight.wait("yard", lambda status: status["video"]["viewers"] == 1)
+        assert status["video"] == {"drawn": 0, "encoded": 0, "viewers": 1}
+        assert page.evaluate("fetch(one.location, {method: 'DELETE'}).then(answer => answer.status)") == 204
+        raysight.wait("yard", lambda status: status["video"]["viewers"] == 0)

@@ -288,6 +288,13 @@ def test_a_session_ends_with_its_key_though_another_gets_its_id(closed: ClosedAp
     assert closed.call("GET", "/v1/keys", cookies=session_of(closed, again.key)).status_code == 200
 
 
+def test_everybody_is_told_who_they_are(closed: ClosedApi) -> None:
+    north = closed.key("operator", labels={"site": "north"})
+    expected = {"name": "the operator", "role": "operator", "labels": {"site": "north"}}
+    assert closed.call("GET", "/v1/me", north).json() == expected
+    problem(closed.call("GET", "/v1/me"), 401, "unauthorized")
+
+
 def test_cookies_are_secure_behind_tls(closed: ClosedApi) -> None:
     key = closed.key("viewer")
     for request in ({"base_url": "https://localhost"}, {"headers": {"X-Forwarded-Proto": "https"}}):

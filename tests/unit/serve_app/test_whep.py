@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.streams.spec import StreamState
+from deployments.streams.spec import SourceInfo, StreamState
 from deployments.streams.webrtc.offer import MAX_CANDIDATES, vetted
 from deployments.streams.webrtc.settings import IceServer, PlaybackSettings
 from serve_app.api import playbacks
@@ -37,6 +37,17 @@ def test_an_offer_gets_its_answer_with_all_that_a_player_needs(api: Api) -> None
     assert api.call("DELETE", answer.headers["location"]).status_code == 204
     assert api.streams.playing == {"viewer-0": False}
     assert link(IceServer(url="stun:a")) == '<stun:a>; rel="ice-server"'
+
+
+def test_the_source_s_own_video_is_played_where_webrtc_carries_it(api: Api) -> None:
+    api.put("gate")
+    found = {"codec": "h264", "width": 1280, "height": 720, "fps": 25.0}
+    api.runner.run(api.streams.set_status("gate", source=SourceInfo(**found)))
+    problem(api.call("POST", f"{PATH}?codec=copy", content="x", headers=SDP), 422, "codec_unsupported")
+    problem(api.call("POST", f"{PATH}?codec=hevc", content="x", headers=SDP), 422, "invalid_request")
+    assert api.call("POST", f"{PATH}?codec=h264", content="x", headers=SDP).text == "answer to x"
+    api.runner.run(api.streams.set_status("gate", source=SourceInfo(**found, webrtc_copy=True)))
+    assert api.call("POST", f"{PATH}?codec=copy", content="x", headers=SDP).text == "answer to x, copied"
 
 
 def test_what_can_not_be_played_is_told(api: Api) -> None:
