@@ -11,16 +11,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from ray._private.ray_constants import DEFAULT_DASHBOARD_PORT
 
 from serve_app.fleet.file import read_fleet, read_secrets
 from tests.contracts.test_readme import blocks
-from tests.k8s.cluster import manifests, ray_cluster
+from tests.k8s.cluster import manifests, of_kind, pods, ray_cluster
 from tests.k8s.kustomize import K8S, OVERLAYS, ROOT, apply_operation, patch_all, render
 from tests.k8s.schemas import faults
-from tests.k8s.test_pods import secrets
+from tests.k8s.test_pods import environment, secrets
 from tests.k8s.test_rendering import by_name, kubectl_renders
 
 README = (ROOT / "README.md").read_text()
@@ -182,6 +184,32 @@ def test_runbooks_can_be_links(tmp_path: Path) -> None:
 def test_calls_of_runbooks_carry_a_key(path: Path) -> None:
     for call in re.findall(r"`(curl .*?)`", path.read_text()):
         assert "/readyz" in call or '-H "Authorization: Bearer $RAYSIGHT_KEY"' in call
+
+
+def test_what_is_watched_is_looked_for_by_the_prometheus_that_rays_dashboard_asks() -> None:
+    """One Helm release of kube-prometheus-stack: its name is a label of what it takes, and begins its Services'."""
+    head = pods("production")["head"].spec["containers"][0]
+    addresses = {name: urlsplit(value) for name, value in environment(head).items() if str(value).startswith("http")}
+    release, _, namespace = str(addresses["RAY_GRAFANA_HOST"].hostname).partition("-grafana.")
+    assert addresses["RAY_PROMETHEUS_HOST"].hostname == f"{release}-kube-prometheus-prometheus.{namespace}"
+    assert addresses["RAY_PROMETHEUS_HOST"].port == 9090
+    for kind in ("PodMonitor", "PrometheusRule"):
+        for watched in of_kind("production", kind).values():
+            assert watched["metadata"]["labels"] == {"release": release}
+            assert "namespaceSelector" not in watched["spec"]
+    (policy,) = (rule for rule in of_kind("production", "NetworkPolicy")["dashboard"]["spec"]["egress"])
+    assert policy["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
+    assert f"kubectl port-forward -n {namespace} svc/{release}-grafana 3000:80" in OPERATIONS
+    assert f"`release: {release}`" in OPERATIONS
+
+
+def test_grafana_is_framed_by_a_page_of_the_same_host() -> None:
+    """Else browsers keep its cookie (SameSite=Lax) from the frame, and it asks everybody to log in, in vain."""
+    framed = environment(pods("production")["head"].spec["containers"][0])["RAY_GRAFANA_IFRAME_HOST"]
+    addresses = re.findall(r"<(http://[^:>]+:\d+)/>", OPERATIONS)
+    assert framed in addresses
+    (dashboard,) = (urlsplit(address) for address in addresses if urlsplit(address).port == DEFAULT_DASHBOARD_PORT)
+    assert urlsplit(framed).hostname == dashboard.hostname
 
 
 @pytest.mark.parametrize("script", ["k8s-local", "build-images"])
