@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -17,6 +18,10 @@ import pytest
 import yaml
 from ray._private.ray_constants import DEFAULT_DASHBOARD_PORT
 
+from deployments.store.protocol import StoreAway
+from deployments.store.sealed import KEY_VARIABLE, SealedStore, keys_from
+from deployments.store.sqlite import SqliteStore
+from serve_app.auth.config import SECRET_VARIABLE, session_secret
 from serve_app.fleet.file import read_fleet, read_secrets
 from tests.contracts.test_readme import blocks
 from tests.k8s.cluster import manifests, of_kind, pods, ray_cluster
@@ -164,6 +169,72 @@ def test_the_size_of_a_running_group_is_patched() -> None:
         assert (group["groupName"], group["minReplicas"], group["maxReplicas"]) == ("gpu", 3, 12)
     in_place = OPERATIONS.partition("\nTaken in place")[2].partition("\n\n")[0]
     assert "eplicas`" not in in_place.replace("without new replicas", "")
+
+
+KUBECTL = r"""#!/bin/sh
+# Answers as kubectl would for the Secrets in the folder $SECRETS, and keeps what it is asked to patch.
+case "$*" in
+"get secret -n raysight raysight-api -o jsonpath={.data.store-keys}") base64 < "$SECRETS/store-keys" ;;
+"get secret -n raysight "*" -o yaml") cat "$SECRETS/printed.yaml" ;;
+"patch secret -n raysight "*" -p "*) printf '%s' "$7" > "$SECRETS/$5.$(ls "$SECRETS" | wc -l).patch" ;;
+*) exit 1 ;;
+esac
+"""
+
+
+def typed(command: str, folder: Path) -> None:
+    """Run what an operator types, with a kubectl whose Secrets are in ``folder``."""
+    stub = folder / "bin/kubectl"
+    stub.parent.mkdir(exist_ok=True)
+    stub.write_text(KUBECTL)
+    stub.chmod(0o755)
+    known = {"PATH": f"{stub.parent}:/usr/bin:/bin", "SECRETS": str(folder)}
+    subprocess.run(["bash", "-eu", "-o", "pipefail", "-c", command], cwd=folder, env=known, check=True, timeout=30)
+
+
+def test_secrets_that_were_kept_can_be_made_elsewhere(tmp_path: Path) -> None:
+    """Kubernetes refuses to create what has a `resourceVersion`."""
+    (command,) = re.findall(r"^kubectl get secret .* > secrets\.yaml$", OPERATIONS, re.MULTILINE)
+    named = [word for word in command.split() if word.startswith("raysight-")]
+    assert set(named) == set(secrets()) | _BY_HAND
+    cluster = {"creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "4711", "uid": "0f-1"}
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in secrets()["raysight-api"].items()}
+    kept = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data, "metadata": {"name": "raysight-api"}}
+    there = kept | {"metadata": {"name": "raysight-api", "namespace": "raysight", **cluster}}
+    printed = {"apiVersion": "v1", "kind": "List", "items": [there], "metadata": {"resourceVersion": ""}}
+    (tmp_path / "printed.yaml").write_text(yaml.safe_dump(printed))
+    typed(command, tmp_path)
+    found = yaml.safe_load((tmp_path / "secrets.yaml").read_text())
+    assert found["items"] == [kept | {"metadata": {"name": "raysight-api", "namespace": "raysight"}}]
+
+
+def test_rotated_values_are_written_as_what_reads_them_takes_them(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks(OPERATIONS, "sh") if "kubectl patch secret" in block)
+    old = secrets()["raysight-api"]["store-keys"]
+    (tmp_path / "store-keys").write_text(old)
+    typed(block, tmp_path)
+    patched: dict[str, dict[str, str]] = {}
+    for path in tmp_path.glob("*.patch"):
+        change = json.loads(path.read_text())
+        decoded = {key: base64.b64decode(value).decode() for key, value in change.get("data", {}).items()}
+        patched.setdefault(path.name.partition(".")[0], {}).update(change.get("stringData", {}) | decoded)
+    assert set(patched["raysight-api"]) == set(secrets()["raysight-api"])
+    assert set(patched["raysight-ray-token"]) == set(secrets()["raysight-ray-token"])
+    redis = patched["raysight-store"]
+    assert redis == {"password": redis["password"], "auth.conf": f"requirepass {redis['password']}"}
+    session_secret({SECRET_VARIABLE: patched["raysight-api"]["session-secret"]}, replicas=2)
+    keys = keys_from({KEY_VARIABLE: patched["raysight-api"]["store-keys"]})
+    assert keys[1:] == (old,)
+
+    def store(*known: str) -> SealedStore:
+        return SealedStore(SqliteStore(tmp_path / "store.db"), known)
+
+    store(old).put("key", "k1", b"a key of the API", 0)
+    record = store(*keys).get("key", "k1")
+    assert record is not None
+    assert record.value == b"a key of the API"
+    with pytest.raises(StoreAway):  # so the old one stays
+        store(keys[0]).get("key", "k1")
 
 
 def test_runbooks_can_be_links(tmp_path: Path) -> None:
