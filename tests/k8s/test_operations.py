@@ -24,7 +24,7 @@ from deployments.store.sqlite import SqliteStore
 from serve_app.auth.config import SECRET_VARIABLE, session_secret
 from serve_app.fleet.file import read_fleet, read_secrets
 from tests.contracts.test_readme import blocks
-from tests.k8s.cluster import manifests, of_kind, pods, ray_cluster
+from tests.k8s.cluster import groups, manifests, of_kind, pods, ray_cluster
 from tests.k8s.kustomize import K8S, OVERLAYS, ROOT, apply_operation, patch_all, render
 from tests.k8s.schemas import faults
 from tests.k8s.test_pods import environment, secrets
@@ -206,6 +206,19 @@ def test_secrets_that_were_kept_can_be_made_elsewhere(tmp_path: Path) -> None:
     typed(command, tmp_path)
     found = yaml.safe_load((tmp_path / "secrets.yaml").read_text())
     assert found["items"] == [kept | {"metadata": {"name": "raysight-api", "namespace": "raysight"}}]
+
+
+def test_ray_has_ended_before_its_stores_are_exchanged() -> None:
+    """`kubectl delete rayservice` returns while pods still write and KubeRay's job has not logged in yet."""
+    _, _, after = OPERATIONS.partition("\nkubectl delete rayservice -n raysight raysight\nkubectl wait")
+    clusters, waited, *_ = after.splitlines()
+    assert clusters.startswith(" -n raysight raycluster --all --for=delete ")
+    (key, value), *others = re.findall(r"^kubectl wait -n raysight pod -l (\S+)=(\S+) --for=delete ", waited)
+    assert others == []
+    for overlay in OVERLAYS:
+        ended = {name for name, pod in pods(overlay).items() if pod.labels.get(key) == value}
+        assert ended == {"head", *groups(overlay)}
+    assert "kubectl exec -n raysight raysight-store-0 -- mv /data/appendonlydir" in after
 
 
 def test_rotated_values_are_written_as_what_reads_them_takes_them(tmp_path: Path) -> None:
