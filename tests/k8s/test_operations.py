@@ -285,6 +285,8 @@ def test_what_is_watched_is_looked_for_by_the_prometheus_that_rays_dashboard_ask
     assert policy["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
     assert f"kubectl port-forward -n {namespace} svc/{release}-grafana 3000:80" in OPERATIONS
     assert f"`release: {release}`" in OPERATIONS
+    assert release == namespace
+    assert f"kube-prometheus-stack (release and namespace `{release}`)" in SECTION
 
 
 def test_grafana_is_framed_by_a_page_of_the_same_host() -> None:
