@@ -304,6 +304,9 @@ def test_grafana_is_framed_by_a_page_of_the_same_host() -> None:
     assert framed in addresses
     (dashboard,) = (urlsplit(address) for address in addresses if urlsplit(address).port == DEFAULT_DASHBOARD_PORT)
     assert urlsplit(framed).hostname == dashboard.hostname
+    (values,) = re.findall(r"`(grafana.*allow_embedding.*)` among the values of kube-prometheus-stack", OPERATIONS)
+    # Grafana is a chart within that chart.
+    assert yaml.safe_load(values) == {"grafana": {"grafana.ini": {"security": {"allow_embedding": True}}}}
 
 
 @pytest.mark.parametrize("script", ["k8s-local", "build-images"])
