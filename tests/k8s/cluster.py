@@ -147,6 +147,8 @@ def _fits_peer(wanted: list[Manifest] | None, peer: Peer) -> bool:
 
 def _is_peer(wanted: Manifest, peer: Peer) -> bool:
     if "ipBlock" in wanted:
+        if peer.namespace is not None:
+            return False  # Cilium's reading, the narrowest: what is needed in the cluster has to be named as pods
         address, block = ipaddress.ip_address(peer.address), wanted["ipBlock"]
         return _within(address, block["cidr"]) and not any(_within(address, part) for part in block.get("except", ()))
     if peer.namespace is None:

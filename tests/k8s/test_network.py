@@ -14,6 +14,7 @@ from serve_app.api.media_server import FOLDER
 from tests.contracts.test_openapi import SNAPSHOT
 from tests.k8s.cluster import (
     Peer,
+    Pod,
     may_enter,
     may_leave,
     of_kind,
@@ -27,12 +28,16 @@ from tests.k8s.kustomize import K8S, OVERLAYS
 GCS, CLIENT = 6379, 10001
 METRICS = 8080
 """KubeRay's `metrics-export-port`."""
+GRAFANA_PORT, PROMETHEUS_PORT = 3000, 9090
+"""Of the pods of kube-prometheus-stack: policies are about these and not about the Services' ports."""
 
 DANGEROUS = (GCS, DEFAULT_DASHBOARD_PORT, CLIENT)
 
 OPERATOR = Peer({"app.kubernetes.io/name": "kuberay-operator"}, "kuberay-system")
 INGRESS = Peer({"app.kubernetes.io/name": "ingress-nginx"}, "ingress-nginx")
 PROMETHEUS = Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring")
+GRAFANA = Peer({"app.kubernetes.io/name": "grafana"}, "monitoring")
+CLEANUP = Peer({"ray.io/is-ray-node": "yes", "ray.io/node-type": "redis-cleanup"})
 STRANGER = Peer({}, "default")
 PRETENDER = Peer({"ray.io/is-ray-node": "yes", "app.kubernetes.io/name": "kuberay-operator"}, "default")
 NEIGHBOUR = Peer({"app.kubernetes.io/name": "something"})
@@ -77,8 +82,22 @@ def test_who_needs_something_gets_there(overlay: str) -> None:
         assert may_enter(overlay, Peer(pod.labels), here["raysight-media"], 8554)
         assert may_enter(overlay, Peer(pod.labels), here["raysight-store"], 6379)
         assert may_enter(overlay, Peer(pod.labels), here["raysight-gcs"], 6379) == (pod.owner == "head")
-    assert may_enter(overlay, Peer({"ray.io/node-type": "redis-cleanup"}), here["raysight-gcs"], 6379)
+    assert may_enter(overlay, CLEANUP, here["raysight-gcs"], 6379)
     assert may_leave(overlay, here["raysight-media"], Peer(here["head"].labels), 8000)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_ray_is_let_out_to_what_it_needs_in_the_cluster(overlay: str) -> None:
+    here = pods(overlay)
+    for pod in (pod for pod in here.values() if "ray.io/is-ray-node" in pod.labels):
+        for peer in ray_peers(overlay):
+            assert may_leave(overlay, pod, peer, 40001)
+        for name, port in (("raysight-store", 6379), ("raysight-gcs", 6379), ("raysight-media", 8554)):
+            assert may_leave(overlay, pod, Peer(here[name].labels), port)
+        asks = pod.owner == "head"
+        assert may_leave(overlay, pod, GRAFANA, GRAFANA_PORT) == asks
+        assert may_leave(overlay, pod, PROMETHEUS, PROMETHEUS_PORT) == asks
+    assert may_leave(overlay, Pod("redis-cleanup", CLEANUP.labels, {}), Peer(here["raysight-gcs"].labels), 6379)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
