@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from deployments.store.sqlite import SqliteStore
 from serve_app.auth.doors import Doors
 from serve_app.auth.keyring import Keyring
+from serve_app.auth.logouts import Logouts
 from serve_app.auth.records import KeySpec
 from serve_app.auth.session import SessionSigner
 from tests.support.browser import chromium, watched_page
@@ -34,7 +35,8 @@ def page(browser: Browser, tmp_path: Path, role: str) -> Iterator[Page]:
     store = SqliteStore(tmp_path / "registry.db")
     keys = Keyring(store, time.monotonic, time.time)
     key = keys.put_new(KeySpec.model_validate({"name": "gatehouse", "role": role}), "test").key
-    with page_site(Doors(keys, None, SessionSigner(SECRET), 3600)) as site, watched_page(browser, site.url) as page:
+    doors = Doors(keys, Logouts(store, time.monotonic, time.time), None, SessionSigner(SECRET), 3600)
+    with page_site(doors) as site, watched_page(browser, site.url) as page:
         site.add("gate")
         page.goto(site.url)
         page.get_by_label("Key").fill(key)

@@ -19,7 +19,7 @@ from deployments.errors import StreamNotFound
 from deployments.store.sqlite import SqliteStore
 from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
 from deployments.supervisor.book import StreamBook
-from deployments.supervisor.registry import Entry
+from deployments.supervisor.registry import Entry, StreamQuota
 from serve_app.api.application import create_api
 from tests.support.api_ports import MemoryDetector, MemoryMedia, MemoryStreams
 
@@ -33,8 +33,8 @@ class StoredStreams(MemoryStreams):
         super().__init__()
         self.book = book
 
-    async def create(self, spec: StreamSpec) -> StreamView:
-        return _view(await self.book.create(spec))
+    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
+        return _view(await self.book.create(spec, quota))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
         entry, created = await self.book.put(spec, if_generation)
