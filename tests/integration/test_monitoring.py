@@ -137,7 +137,7 @@ def test_rays_dashboard_shows_the_same(raysight: Raysight, watching: Prometheus,
     wait_until(lambda: bool(watching.query(online)), PATIENCE_S)
     with browsing(width=1660, height=1100) as page:
         page.goto(f"{raysight.cluster.dashboard_url}/#/metrics")
-        page.get_by_label("Authentication Token").fill(raysight.cluster.token)
+        page.get_by_placeholder("Enter your authentication token").fill(raysight.cluster.token)
         page.keyboard.press("Enter")
         page.get_by_role("tab", name="Ray Data").click()
         shown = page.frame_locator('iframe[title="Ray Data Dashboard"]')

@@ -20,7 +20,7 @@ PAGE = Path(__file__).with_name("dashboard.html")
 def grafana(prometheus_url: str) -> Iterator[str]:
     """Its address; it has k8s/monitoring's dashboard under its ``uid`` and no other. Ends with the block."""
     dashboard = DASHBOARD.read_text()
-    drawn = f"{PAGE.read_text()}<script>draw({dashboard}, {json.dumps(prometheus_url)})</script>"
+    drawn = f"{PAGE.read_text()}<body><script>draw({dashboard}, {json.dumps(prometheus_url)})</script>"
     answers = {
         "/api/health": ("application/json", '{"database": "ok"}'),
         f"/d/{json.loads(dashboard)['uid']}/": ("text/html", drawn),
