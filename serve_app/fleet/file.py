@@ -80,7 +80,10 @@ def _mapping(text: str, what: str) -> dict[str, Any]:
 def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
     if not isinstance(spec, dict):
         raise FleetError(f"stream {stream_id}: its spec must be a mapping")
-    body: dict[str, Any] = json.loads(json.dumps(spec, default=str))
+    try:
+        body: dict[str, Any] = json.loads(json.dumps(spec, default=str))
+    except (TypeError, ValueError):
+        raise FleetError(f"stream {stream_id}: its names must be texts, and it can't hold itself") from None
     unknown = []
     for part in _addressed(body):
         given = part.get("credentials")
@@ -102,7 +105,8 @@ def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
 
 
 def _addressed(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    parts = [body.get("source"), *(body.get("outputs") or []), *(body.get("sinks") or [])]
+    lists = (body.get("outputs"), body.get("sinks"))
+    parts = [body.get("source"), *(part for parts in lists if isinstance(parts, list) for part in parts)]
     return (part for part in parts if isinstance(part, dict))
 
 
