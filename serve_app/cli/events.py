@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deployments.errors import RaysightError
+from deployments.errors import RaysightError, said
 from serve_app.cli.options import AsJson, Key, ServerUrl, server, stream_ids
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def replay(
     try:
         spec = SinkSpec.model_validate({"url": url, **({"credentials": {"secret": secret}} if secret else {})})
     except ValidationError as error:
-        raise RaysightError(f"--url or --secret: {error.errors(include_input=False)[0]['msg']}") from None
+        raise RaysightError(f"--url or --secret: {said(error.errors(include_input=False)[0])}") from None
     senders: dict[str, Sender] = {}
     done = sent = refused = 0
     try:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from deployments.errors import said
 from deployments.streams.spec import StreamSpec
 from deployments.streams.urls import redact
 from serve_app.fleet.errors import FleetError
@@ -99,7 +100,7 @@ def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise FleetError(f"stream {stream_id}: {place}: {redact(first['msg'])}") from None
+        raise FleetError(f"stream {stream_id}: {place}: {redact(said(first))}") from None
     shown: dict[str, Any] = checked.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
     return Wanted(shown, body, tuple(unknown))
 
