@@ -117,7 +117,8 @@ def replay(
 ) -> None:
     """Send the events of a file, in their order. The file stays as it is.
 
-    An event that the server refuses is counted; where it fails or is away, this ends and says how far it came.
+    An event that the server refuses is counted, and the exit status is 1; where it fails or is away, this ends and says
+    how far it came.
     """
     from pydantic import ValidationError
 
@@ -150,6 +151,8 @@ def replay(
         for sender in senders.values():
             sender.close()
     print(f"{sent} sent, {refused} refused")
+    if refused:
+        raise typer.Exit(1)
 
 
 def _sender(spec: SinkSpec, stream_id: str) -> Sender:
