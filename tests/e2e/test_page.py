@@ -202,6 +202,8 @@ def test_one_stream(page: Page, site: PageSite) -> None:
     error = SinkError(message="No broker listens.", at=1.0)
     site.change("gate-0", sinks=(SinkStatus(kind="mqtt", url="mqtt://broker", state="retrying", last_error=error),))
     expect(page.get_by_text("mqtt://broker: retrying (No broker listens.)")).to_be_visible()
+    site.change("gate-0", reason="No detector answers.")  # while its video goes on
+    expect(page.locator(".message.bad", has_text="No detector answers.")).to_be_visible()
     site.breaks("gate-0", "rtsp://10.0.0.7: Nothing listens at this address: check host and port.")
     expect(page.get_by_role("list", name="History")).to_contain_text("Nothing listens at this address")
     expect(page.get_by_role("list", name="History")).to_contain_text("3 times")
@@ -236,6 +238,15 @@ def test_pausing_and_deleting_by_keyboard(page: Page, site: PageSite) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete").press("Enter")
     expect(page.get_by_role("heading", name="Streams")).to_be_focused()
     assert "gate-1" not in site.streams.streams
+
+
+def test_a_stream_that_somebody_deletes_is_shown_as_gone(page: Page, site: PageSite) -> None:
+    page.goto(f"{site.url}/#/streams/gate-1")
+    expect(page.locator(".badge")).to_have_text("Online")
+    site.run(site.streams.delete("gate-1", None))
+    expect(page.locator(".badge")).to_be_hidden()
+    expect(page.locator(".message.bad", has_text="There is no stream")).to_be_visible()
+    expect(page.locator(".view .veil")).to_have_text("")
 
 
 def test_a_stream_that_there_is_not(page: Page, site: PageSite) -> None:
