@@ -21,7 +21,14 @@ RaysightError                 message: one line, safe to show (no credentials), 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
+
+
+def said(error: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says, without its own words for a ValueError."""
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 class StreamErrorCode(StrEnum):

@@ -18,12 +18,15 @@ from pydantic import (
 from deployments.errors import StreamErrorCode
 from deployments.names import DEFAULT_MODEL, MODEL_PATTERN
 from deployments.streams.addressed import Addressed, Strict
+from deployments.streams.naming import Name
 from deployments.streams.recording.spec import RecordingStatus, RecordSpec
 from deployments.streams.sinks.spec import MAX_SINKS, SinkSpec, SinkStatus
 from deployments.streams.tracking.spec import MAX_ZONES, TrackSpec, ZoneSpec, ZoneStatus
 
-StreamId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-ModelName = Annotated[str, StringConstraints(pattern=MODEL_PATTERN)]
+StreamId = Annotated[
+    str, Name(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "take small letters, digits and inner hyphens, 63 at most")
+]
+ModelName = Annotated[str, Name(MODEL_PATTERN, "a model has small letters, digits and inner hyphens, 40 at most")]
 Label = Annotated[str, StringConstraints(max_length=63)]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from deployments.errors import InvalidSpec, QuotaExceeded, SpecConflict, StreamExists, StreamNotFound
+from deployments.errors import InvalidSpec, QuotaExceeded, SpecConflict, StreamExists, StreamNotFound, said
 from deployments.streams.addressed import Addressed
 from deployments.streams.spec import StreamSpec
 from deployments.streams.urls import same_server
@@ -92,7 +92,7 @@ class StreamRegistry:
             return StreamSpec.model_validate(merged)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            raise InvalidSpec(".".join(map(str, first["loc"])), first["msg"]) from None
+            raise InvalidSpec(".".join(map(str, first["loc"])), said(first)) from None
 
     def adopt(self, entry: Entry) -> None:
         """Take an entry over as it is."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 
+from deployments.errors import InvalidSpec
 from deployments.names import DEFAULT_MODEL
 from deployments.streams.spec import SourceInfo, SourceSpec
 from engines.types import Thresholds
@@ -62,7 +63,12 @@ async def detect(
 )
 async def probe(ports: UsePorts, request: Request) -> SourceInfo:
     """Codec, size and frame rate of a source, or the error that a stream of it would get. Starts nothing."""
-    return await ports.media.probe(validated(SourceSpec, await read_object(request)))
+    source = validated(SourceSpec, await read_object(request))
+    try:
+        return await ports.media.probe(source)
+    except InvalidSpec as error:
+        # The body is a spec's source alone, and has no field `source.url`.
+        raise InvalidSpec(error.field.removeprefix("source."), error.message) from None
 
 
 def _chosen(**thresholds: Any) -> Thresholds | None:

@@ -45,6 +45,7 @@ from deployments.errors import (
     SupervisorUnavailable,
     SwapInProgress,
     TooManyViewers,
+    said,
 )
 from deployments.streams.urls import redact
 from serve_app.auth.errors import Forbidden, KeyNotFound, Unauthorized
@@ -214,7 +215,7 @@ def validation_refused(error: ValidationError) -> Refused:
 
 def _field_problem(error: Mapping[str, Any], skip: int) -> FieldProblem:
     place = ".".join(str(part) for part in error["loc"][skip:]) or "body"
-    message = _WORDS.get(error["type"], error["msg"])
+    message = _WORDS.get(error["type"]) or said(error)
     return FieldProblem(field=_shown(place), message=_shown(message))
 
 

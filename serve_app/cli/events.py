@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deployments.errors import RaysightError
+from deployments.errors import RaysightError, said
 from serve_app.cli.options import AsJson, Key, ServerUrl, server, stream_ids
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def replay(
 ) -> None:
     """Send the events of a file, in their order. The file stays as it is.
 
-    An event that the server refuses is counted; where it fails or is away, this ends and says how far it came.
+    An event that the server refuses is counted, and the exit status is 1; where it fails or is away, this ends and says
+    how far it came.
     """
     from pydantic import ValidationError
 
@@ -128,7 +129,7 @@ def replay(
     try:
         spec = SinkSpec.model_validate({"url": url, **({"credentials": {"secret": secret}} if secret else {})})
     except ValidationError as error:
-        raise RaysightError(f"--url or --secret: {error.errors(include_input=False)[0]['msg']}") from None
+        raise RaysightError(f"--url or --secret: {said(error.errors(include_input=False)[0])}") from None
     senders: dict[str, Sender] = {}
     done = sent = refused = 0
     try:
@@ -150,6 +151,8 @@ def replay(
         for sender in senders.values():
             sender.close()
     print(f"{sent} sent, {refused} refused")
+    if refused:
+        raise typer.Exit(1)
 
 
 def _sender(spec: SinkSpec, stream_id: str) -> Sender:

@@ -52,14 +52,17 @@ def detect(
     """Detect the objects in an image."""
     from urllib.parse import urlencode
 
+    from serve_app.cli.results import unwritable
     from serve_app.cli.showing import console, document, table
 
     data = image.read_bytes()
     kind = next((kind for magic, kind in _TYPES.items() if data.startswith(magic)), None)
     if kind is None:
         raise typer.BadParameter(f"{image} is neither JPEG nor PNG", param_hint="IMAGE")
-    if output is not None and (output.suffix.lower() not in (".png", ".jpg", ".jpeg") or not output.parent.is_dir()):
-        raise typer.BadParameter("name a .png or .jpg in a folder that exists", param_hint="--output")
+    if output is not None and output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise typer.BadParameter("name a .png or .jpg", param_hint="--output")
+    if why := unwritable(output):
+        raise typer.BadParameter(why, param_hint="--output")
     wishes = {"model": model, "confidence": confidence, "iou": iou, "max_detections": max_detections}
     query = urlencode({name: value for name, value in wishes.items() if value is not None})
     found = server(url, key).send(f"/v1/detect?{query}", data, kind)

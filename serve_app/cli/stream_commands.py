@@ -245,13 +245,15 @@ def _labels(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _read(spec: Path | None) -> dict[str, Any]:
+    import json
+
     import yaml
 
     if spec is None:
         return {}
     try:
-        found = yaml.safe_load(spec.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+        found = json.loads(json.dumps(yaml.safe_load(spec.read_text()), default=str))  # YAML has dates
+    except (OSError, TypeError, ValueError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):
         raise typer.BadParameter(f"{spec} is neither YAML nor JSON of a spec", param_hint="--spec")
@@ -263,7 +265,10 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     made = dict(below)
     for name, value in above.items():
         if isinstance(value, dict) and name != "credentials":
-            inner = _over(made.get(name) or {}, value)
+            lower = made.get(name) or {}
+            if not isinstance(lower, dict):
+                raise typer.BadParameter(f"{name} has to be a mapping", param_hint="--spec")
+            inner = _over(lower, value)
             if inner or name == "track":
                 made[name] = inner
         elif value is not None:

@@ -31,8 +31,11 @@ def export(
     """Write all specs as YAML, or JSON, credentials as references: {ref: NAME}."""
     import yaml
 
+    from serve_app.cli.results import unwritable
     from serve_app.fleet.server import FleetOf
 
+    if why := unwritable(file):
+        raise typer.BadParameter(why, param_hint="FILE")
     found = {"streams": FleetOf(server(url, key)).export()}
     if as_json:
         text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
@@ -68,8 +71,8 @@ def apply(
     from serve_app.fleet.plan import carry_out, make_plan
     from serve_app.fleet.server import FleetOf
 
-    known = read_secrets(secrets.read_text() if secrets is not None else "", os.environ)
-    wanted = read_fleet(file.read_text(), known)
+    known = read_secrets(_text(secrets, "--secrets") if secrets is not None else "", os.environ)
+    wanted = read_fleet(_text(file, "FILE"), known)
     there = FleetOf(server(url, key))
     plan = make_plan(wanted, there.export(), prune=prune)
     refused = {} if dry_run else carry_out(plan, wanted, there)
@@ -79,6 +82,13 @@ def apply(
         _show(plan, refused, dry_run)
     if refused:
         sys.exit(1)
+
+
+def _text(file: Path, named: str) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise typer.BadParameter(f"{file} is no text that can be read", param_hint=named) from None
 
 
 def _show(plan: Any, refused: dict[str, str], dry_run: bool) -> None:

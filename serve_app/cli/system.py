@@ -53,6 +53,8 @@ def up(
     folder = _folder(state)
     try:
         port = api_port or yaml.safe_load(config.read_text()).get("http_options", {}).get("port", 8000)
+        if not isinstance(port, int):
+            raise ValueError(port)
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         raise typer.BadParameter(f"{config} is no configuration of Serve", param_hint="--config") from None
     if port == dashboard_port:

@@ -10,6 +10,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlencode
 
+from deployments.errors import RaysightError
 from serve_app.client.errors import ServerAway, ServerRefused
 
 TIMEOUT_S = 30.0
@@ -33,10 +34,12 @@ class Server:
     """One server, and the key that it is called with.
 
     Args:
-        key: sent as ``Authorization: Bearer``.
+        key: sent as ``Authorization: Bearer``. One that can't be raises RaysightError.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise RaysightError("the key has signs that none of the server's keys has: give it as it was printed")
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -91,8 +94,8 @@ class Server:
             return ServerAway(f"what answers at {self.url} is no raysight: name the server by --server")
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         return ServerAway(
-            f"{self.url} does not answer: {reason}. Name the server by --server or RAYSIGHT_SERVER, or start one here "
-            "with `raysight up`"
+            f"{self.url} does not answer: {reason}. Name the server by --server or RAYSIGHT_SERVER, such as "
+            "http://127.0.0.1:8000, or start one here with `raysight up`"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import quote
 
 from deployments.streams.backoff import Backoff
 from serve_app.client.errors import ServerAway, ServerRefused
@@ -106,7 +107,7 @@ def _connection(server: Server, stream_id: str, after: int | None) -> Iterator[t
     """Events of one connection with their text; first None, once it stands."""
     headers = {"Accept": "text/event-stream"}
     query = f"?after={after}" if after is not None else ""
-    with server.open(f"/v1/streams/{stream_id}/detections{query}", headers, SILENCE_S) as response:
+    with server.open(f"/v1/streams/{quote(stream_id, safe='')}/detections{query}", headers, SILENCE_S) as response:
         yield None, ""
         for kind, number, text in parse(response):
             data = {"stream_id": stream_id, **json.loads(text)}

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from deployments.errors import said
 from deployments.streams.spec import StreamSpec
 from deployments.streams.urls import redact
 from serve_app.fleet.errors import FleetError
@@ -80,7 +81,10 @@ def _mapping(text: str, what: str) -> dict[str, Any]:
 def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
     if not isinstance(spec, dict):
         raise FleetError(f"stream {stream_id}: its spec must be a mapping")
-    body: dict[str, Any] = json.loads(json.dumps(spec, default=str))
+    try:
+        body: dict[str, Any] = json.loads(json.dumps(spec, default=str))
+    except (TypeError, ValueError):
+        raise FleetError(f"stream {stream_id}: its names must be texts, and it can't hold itself") from None
     unknown = []
     for part in _addressed(body):
         given = part.get("credentials")
@@ -96,13 +100,14 @@ def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise FleetError(f"stream {stream_id}: {place}: {redact(first['msg'])}") from None
+        raise FleetError(f"stream {stream_id}: {place}: {redact(said(first))}") from None
     shown: dict[str, Any] = checked.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
     return Wanted(shown, body, tuple(unknown))
 
 
 def _addressed(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    parts = [body.get("source"), *(body.get("outputs") or []), *(body.get("sinks") or [])]
+    lists = (body.get("outputs"), body.get("sinks"))
+    parts = [body.get("source"), *(part for parts in lists if isinstance(parts, list) for part in parts)]
     return (part for part in parts if isinstance(part, dict))
 
 

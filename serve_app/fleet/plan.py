@@ -88,15 +88,15 @@ def _require_kept(stream_id: str, want: Wanted, have: Mapping[str, Any] | None) 
 
 
 def _urls(spec: Mapping[str, Any]) -> list[str]:
-    return [spec["source"]["url"], *(output["url"] for output in spec.get("outputs", ()))]
+    return [part["url"] for part in (spec["source"], *spec.get("outputs", ()), *spec.get("sinks", ()))]
 
 
 def _without_credentials(spec: Mapping[str, Any]) -> dict[str, Any]:
     def bare(part: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in part.items() if name != "credentials"}
 
-    outputs = {"outputs": [bare(output) for output in spec["outputs"]]} if "outputs" in spec else {}
-    return {**spec, "source": bare(spec["source"]), **outputs}
+    lists = {name: [bare(part) for part in spec[name]] for name in ("outputs", "sinks") if name in spec}
+    return {**spec, "source": bare(spec["source"]), **lists}
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:

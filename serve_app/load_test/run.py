@@ -21,7 +21,8 @@ async def load_test(
     ``tensor`` None sends a frame of the model's own size.
 
     Raises:
-        LoadTestError: the server is not there, not ready, or refuses the very first request.
+        ServerAway: nobody answers over HTTP.
+        LoadTestError: the server is not there over gRPC, not ready, or refuses the very first request.
     """
     target.prepare(tensor or frame_tensor(await target.facts()))
     try:

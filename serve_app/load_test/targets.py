@@ -21,6 +21,7 @@ from serve_app.api.v2.messages import MESSAGES, SERVICE
 from serve_app.api.v2.payload import write_request
 from serve_app.api.v2.requests import MESSAGE_LIMIT
 from serve_app.api.v2.tensors import join_bytes
+from serve_app.client.errors import ServerAway
 from serve_app.load_test.closed_loop import Failed
 from serve_app.load_test.levels import LoadTestError
 
@@ -68,7 +69,7 @@ class Target(ABC):
 
     @abstractmethod
     async def facts(self) -> ModelFacts:
-        """What model there is. Raises LoadTestError where the server is not there or not ready."""
+        """What model there is. Raises ServerAway where nobody answers, LoadTestError where the server is not ready."""
 
     @abstractmethod
     def prepare(self, tensor: Tensor) -> None:
@@ -107,7 +108,7 @@ class HttpTarget(Target):
                     raise LoadTestError(f"{self._base} answers {response.status}: {_error_in(told)}")
                 return _facts(told["name"], told["inputs"])
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise LoadTestError(f"{self._base} can't be reached: {_words(error)}; is raysight running?") from None
+            raise ServerAway(f"{self._base} can't be reached: {_words(error)}; is raysight running?") from None
         except (ValueError, LookupError, TypeError, AttributeError):
             raise LoadTestError(f"{self._base} does not speak the inference protocol: is it raysight's API?") from None
 

@@ -1,7 +1,7 @@
 // The parts of a stream's view that show its status: numbers, zones, drops, history.
 
 import { make, setText, table } from "./dom.js";
-import { DROPS, clock, countsInWords, nodeName, number, sourceInWords, stateName, sum } from "./words.js";
+import { DROPS, addressedInWords, clock, countsInWords, nodeName, number, sourceInWords, stateName, sum } from "./words.js";
 
 const MINUTE_S = 60;
 
@@ -28,7 +28,7 @@ export class Facts {
 export function factsOf({ spec, status }) {
   const { source, fps, outputs, sinks, latency_ms: latency } = status;
   const running = status.state === "online";
-  const each = (items) => items.map(({ url, state }) => `${url}: ${state}`).join(", ") || "none";
+  const each = (items) => items.map(addressedInWords).join(", ") || "none";
   return {
     Address: spec.source.url,
     Source: source ? sourceInWords(source) : "–",

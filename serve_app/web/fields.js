@@ -29,6 +29,12 @@ export class Field {
     if (text) this.input.setAttribute("aria-invalid", "true");
     else this.input.removeAttribute("aria-invalid");
   }
+
+  /** Gives it the focus, wherever it is. */
+  show() {
+    this.element.closest("details")?.setAttribute("open", "");
+    this.input.focus();
+  }
 }
 
 /** A line of text that is no prose: addresses, names. */
@@ -46,6 +52,14 @@ export function listIn(text) {
   return items.length ? items : null;
 }
 
+/** Marks what is no number, which a browser gives as nothing at all. Says whether there is any. */
+export function refuseNoNumbers(fields) {
+  const wrong = fields.filter(({ input }) => input.validity.badInput);
+  for (const field of wrong) field.refuse("This is no number.");
+  wrong[0]?.show();
+  return wrong.length > 0;
+}
+
 /** Shows each error at its field, the rest in words; the first field that is wrong gets the focus. */
 export function refuseFields(fields, problem) {
   let first = null;
@@ -57,8 +71,7 @@ export function refuseFields(fields, problem) {
     field?.refuse(text);
     first ??= field ?? null;
   }
-  if (first) first.element.closest("details")?.setAttribute("open", "");
-  first?.input.focus();
+  first?.show();
   if (problem.fields.size && !rest.length) return "";
   return rest.length ? rest.join(". ") : problem.message;
 }

@@ -2,7 +2,7 @@
 
 import { Problem, call, streamPath } from "./client.js";
 import { heading, make, say } from "./dom.js";
-import { Field, choice, listIn, numberInput, plainInput, refuseFields } from "./fields.js";
+import { Field, choice, listIn, numberInput, plainInput, refuseFields, refuseNoNumbers } from "./fields.js";
 import { FRESH, addressedIn, addressesOf, labelsAsText, labelsIn, patchOf, wholePatchOf } from "./spec.js";
 import { number, roomInWords, sourceInWords } from "./words.js";
 
@@ -10,6 +10,8 @@ import { number, roomInWords, sourceInWords } from "./words.js";
 const FORGIVEN = new Set([
   "auth_failed", "not_found", "tls_failed", "connection_refused", "timeout", "invalid_data", "stalled", "ended", "overloaded",
 ]);
+
+const CHANGED = "Not saved. Somebody else has changed the stream meanwhile: cancel, and edit it again.";
 
 /** Without an id: a new stream. */
 export function showForm(place, id) {
@@ -125,6 +127,7 @@ class Form {
   touched() {
     this.unsaved = true;
     this.anyway.hidden = true;
+    if (this.looked !== JSON.stringify(this.source())) say(this.found, ""); // it was about another source
   }
 
   source() {
@@ -165,6 +168,7 @@ class Form {
   async look() {
     if (!this.ready()) return false;
     const source = this.source();
+    this.looked = JSON.stringify(source);
     this.busy(true);
     say(this.message, "");
     say(this.found, "Looking at the source…");
@@ -188,7 +192,7 @@ class Form {
   sourceFields() {
     // A probe's body is the source alone.
     return Object.values(this.fields).filter(({ name }) => name.startsWith("source.")).map((field) => ({
-      name: field.name.slice("source.".length), element: field.element, input: field.input, refuse: (text) => field.refuse(text),
+      name: field.name.slice("source.".length), show: () => field.show(), refuse: (text) => field.refuse(text),
     }));
   }
 
@@ -215,9 +219,10 @@ class Form {
       wanted = this.wanted();
     } catch (error) {
       this.fields.labels.refuse(error.message);
-      this.fields.labels.input.focus();
+      this.fields.labels.show();
       return;
     }
+    if (refuseNoNumbers(Object.values(this.fields))) return;
     this.busy(true);
     say(this.message, "Saving…");
     try {
@@ -226,7 +231,9 @@ class Form {
       location.hash = `#/streams/${encodeURIComponent(view.spec.id)}`;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      say(this.message, refuseFields(Object.values(this.fields), error), true);
+      if (error.code === "stream_exists") error.fields.set("id", "There is a stream of this name: take another.");
+      const meanwhile = error.code === "precondition_failed" && CHANGED;
+      say(this.message, meanwhile || refuseFields(Object.values(this.fields), error), true);
     } finally {
       this.busy(false);
     }

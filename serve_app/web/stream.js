@@ -33,7 +33,8 @@ class View {
     this.facts = new Facts();
     this.badge = make("span", { class: "badge inline" });
     this.message = make("p", { class: "message", role: "status" });
-    this.parts = [this.head(), this.message, this.body()];
+    this.reason = make("p", { class: "message bad", role: "status" });
+    this.parts = [this.head(), this.message, this.reason, this.body()];
     this.poll = new Poll(() => this.refresh(), POLL_MS);
   }
 
@@ -82,7 +83,10 @@ class View {
       if (!(error instanceof Problem)) throw error;
       this.lost = true;
       say(this.message, error.message, true);
-      if (error.code === "stream_not_found") this.close();
+      if (error.code !== "stream_not_found") return;
+      setText(this.badge, ""); // it has no state any more
+      this.video.show(false);
+      this.close();
     }
   }
 
@@ -96,6 +100,7 @@ class View {
     this.top.dataset.state = status.state;
     setText(this.badge, stateName(status.state));
     setText(this.pause, spec.paused ? "Resume" : "Pause");
+    say(this.reason, (online && status.reason) || "", true); // elsewhere it stands in place of the video
     this.video.know(view);
     this.video.show(online, whyNoPicture(status));
     this.events.show(online, spec.zones.length);

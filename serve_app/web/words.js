@@ -74,6 +74,11 @@ export function sourceInWords({ codec, width, height, fps, audio_codec: audio })
   return `${codec}, ${width} × ${height}${rate}${audio ? `, sound ${audio}` : ""}`;
 }
 
+/** Where an output or a sink goes, how it is, and why it isn't well. */
+export function addressedInWords({ url, state, last_error: error }) {
+  return `${url}: ${state}${!["online", "idle"].includes(state) && error ? ` (${error.message})` : ""}`;
+}
+
 /** What runs out. */
 export const LIMITS = {
   engine: "the engine", cpu: "CPUs", nvdec: "places to decode on GPUs", actors: "what Ray has for streams",

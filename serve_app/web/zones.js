@@ -4,10 +4,12 @@ import { Problem, call, streamPath } from "./client.js";
 import { Coordinates } from "./coordinates.js";
 import { announce, heading, make, say, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
-import { Field, listIn, numberInput, plainInput } from "./fields.js";
+import { Field, listIn, numberInput, plainInput, refuseNoNumbers } from "./fields.js";
 import { START, divided, freeName } from "./shapes.js";
+import { whyNoPicture } from "./words.js";
 
 const AGAIN_MS = 2000;
+const MARKED = "Not saved: mend what is marked.";
 const WORDS = { line: "line", polygon: "area" };
 const HOW = {
   line: "Click where the line begins and where it ends, or draw it in one go. Escape gives up.",
@@ -104,8 +106,15 @@ class Editor {
       this.drawing.show(image);
       this.wait.hidden = true;
     } else {
+      this.explain();
       this.again = setTimeout(() => this.look(), AGAIN_MS);
     }
+  }
+
+  /** Says why there is no picture, as that of a stream that is paused never comes. */
+  async explain() {
+    const view = await call("GET", this.path).catch(() => null);
+    if (view) setText(this.wait, `Waiting for a picture of the stream: ${whyNoPicture(view.status)}`);
   }
 
   hint() {
@@ -162,6 +171,7 @@ class Editor {
 
   async send() {
     for (const item of this.items) item.refuse(new Map());
+    if (refuseNoNumbers(this.items.flatMap(({ fields }) => fields))) return say(this.message, MARKED, true);
     this.save.disabled = true;
     say(this.message, "Saving…");
     try {
@@ -200,7 +210,7 @@ class Editor {
       if (this.items[index]?.refuse(new Map([[part, text]]))) continue;
       rest.push(text);
     }
-    const mend = problem.fields.size && !rest.length ? "Not saved: mend what is marked." : "";
+    const mend = problem.fields.size && !rest.length ? MARKED : "";
     say(this.message, mend || `Not saved. ${rest.join(". ") || problem.message}`, true);
     this.items.find((item) => item.wrong)?.wrong.focus();
   }

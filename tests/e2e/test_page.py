@@ -18,6 +18,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from deployments.errors import StreamError, StreamErrorCode
+from deployments.streams.sinks.spec import SinkError, SinkStatus
+from deployments.streams.spec import StreamState
 from deployments.streams.tracking.spec import ZoneStatus
 from deployments.streams.zone_marks import ZoneMark, outline_of
 from tests.support.api_ports import merged
@@ -197,6 +199,11 @@ def test_one_stream(page: Page, site: PageSite) -> None:
     site.change("gate-0", zones=(counted,))
     expect(page.locator("[data-zone=door]")).to_contain_text("3 person")
     assert site.load.most <= CONNECTIONS
+    error = SinkError(message="No broker listens.", at=1.0)
+    site.change("gate-0", sinks=(SinkStatus(kind="mqtt", url="mqtt://broker", state="retrying", last_error=error),))
+    expect(page.get_by_text("mqtt://broker: retrying (No broker listens.)")).to_be_visible()
+    site.change("gate-0", reason="No detector answers.")  # while its video goes on
+    expect(page.locator(".message.bad", has_text="No detector answers.")).to_be_visible()
     site.breaks("gate-0", "rtsp://10.0.0.7: Nothing listens at this address: check host and port.")
     expect(page.get_by_role("list", name="History")).to_contain_text("Nothing listens at this address")
     expect(page.get_by_role("list", name="History")).to_contain_text("3 times")
@@ -231,6 +238,15 @@ def test_pausing_and_deleting_by_keyboard(page: Page, site: PageSite) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete").press("Enter")
     expect(page.get_by_role("heading", name="Streams")).to_be_focused()
     assert "gate-1" not in site.streams.streams
+
+
+def test_a_stream_that_somebody_deletes_is_shown_as_gone(page: Page, site: PageSite) -> None:
+    page.goto(f"{site.url}/#/streams/gate-1")
+    expect(page.locator(".badge")).to_have_text("Online")
+    site.run(site.streams.delete("gate-1", None))
+    expect(page.locator(".badge")).to_be_hidden()
+    expect(page.locator(".message.bad", has_text="There is no stream")).to_be_visible()
+    expect(page.locator(".view .veil")).to_have_text("")
 
 
 def test_a_stream_that_there_is_not(page: Page, site: PageSite) -> None:
@@ -318,12 +334,29 @@ def test_editing_changes_what_was_changed(page: Page, site: PageSite) -> None:
     assert site.media.probed == []  # nothing of the source changed
 
 
+def test_what_is_no_number_is_not_saved_as_none(page: Page, site: PageSite) -> None:
+    site.add("cam", detect={"confidence": 0.5}, track={}, zones=[YARD])
+    before = spec_of(site, "cam")
+    drawing_of(page, site, "cam")
+    page.get_by_label("Tell who stays").press_sequentially("2e")
+    page.get_by_role("button", name="Save zones").click()
+    expect(page.locator("#zones-message")).to_contain_text("mend what is marked")
+    expect(page.get_by_label("Tell who stays")).to_have_accessible_description(re.compile("This is no number"))
+    page.goto(f"{site.url}/#/streams/cam/edit")
+    page.get_by_label("Least confidence").clear()
+    page.get_by_label("Least confidence").press_sequentially("1e")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("Least confidence")).to_be_focused()
+    expect(page.get_by_label("Least confidence")).to_have_accessible_description(re.compile("This is no number"))
+    assert spec_of(site, "cam") == before
+
+
 def test_editing_what_somebody_else_has_changed(page: Page, site: PageSite) -> None:
     page.goto(f"{site.url}/#/streams/gate-2/edit")
     page.get_by_label("Priority").fill("7")
     site.run(site.streams.patch("gate-2", {"priority": 1}, None))
     page.get_by_role("button", name="Save").click()
-    expect(page.locator("#form-message")).to_contain_text("read it again")
+    expect(page.locator("#form-message")).to_contain_text("Somebody else has changed the stream")
     page.get_by_role("link", name="Cancel").click()
     page.get_by_role("button", name="Stay").click()
     expect(page.get_by_label("Priority")).to_have_value("7")
@@ -459,6 +492,14 @@ def test_zones_that_somebody_else_has_changed(page: Page, site: PageSite) -> Non
     page.get_by_role("button", name="Save zones").click()
     expect(page.locator("#zones-message")).to_contain_text("Somebody else has changed the zones")
     assert [zone["name"] for zone in spec_of(site, "gate-0")["zones"]] == ["yard"]
+
+
+def test_why_there_is_no_picture_to_draw_on_is_said(page: Page, site: PageSite) -> None:
+    site.add("still")
+    site.change("still", state=StreamState.PAUSED, online=False)
+    site.streams.streams["still"].picture = None
+    page.goto(f"{site.url}/#/streams/still/zones")
+    expect(page.locator(".zone-stage .veil")).to_have_text("Waiting for a picture of the stream: Paused")
 
 
 def test_drawing_is_given_up(page: Page, site: PageSite) -> None:

@@ -120,8 +120,14 @@ def test_options_win_over_a_spec_in_a_file(site: Site, tmp_path: Path, monkeypat
     assert stored is not None
     assert stored.username is not None
     assert stored.username.get_secret_value() == "viewer"
-    file.write_text("[")
-    assert "neither YAML nor JSON" in site.run("streams", "add", "testsrc://", "--spec", file, status=2)
+    for spec in (b"[", b"\xff\xfe", b"labels: &a [*a]"):
+        file.write_bytes(spec)
+        assert "neither YAML nor JSON" in site.run("streams", "add", "testsrc://", "--spec", file, status=2)
+    file.write_text("source: [1]")
+    assert "source has to be a mapping" in site.run("streams", "add", "testsrc://", "--spec", file, status=2)
+    file.write_text("labels: {since: 2026-01-01}")
+    (view,) = site.json("streams", "add", "testsrc://", "--spec", file)["items"]
+    assert view["spec"]["labels"] == {"since": "2026-01-01"}
 
 
 def test_a_list_is_whole_however_many_there_are_and_filtered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +247,7 @@ def test_detect_prints_objects_and_draws_them(site: Site, tmp_path: Path) -> Non
     changed = np.argwhere((before != after).any(axis=2))
     assert changed[:, 1].max() in range(79, 90)  # the box and its label, in the left half
     assert site.json("detect", image)["detections"][0]["label"] == "person"
+    assert "can't be written" in site.run("detect", image, "--output", tmp_path / "no" / "drawn.png", status=2)
     image.write_bytes(b"GIF89a")
     assert "neither JPEG nor PNG" in site.run("detect", image, status=2)
 
@@ -275,6 +282,10 @@ def test_each_kind_of_failure_has_its_exit_status_and_one_line(site: Site) -> No
     assert "detect.confidence" in said
     assert "detect.max_fps" in said
     assert "KEY=VALUE" in site.run("streams", "add", "testsrc://", "--label", "x", status=2)
+    assert "invalid_request: id" in site.run("events", "no body", status=2)
+    said = site.run("streams", "list", "--key", "rsk_1\n", status=2)
+    assert "the key has signs" in said
+    assert "rsk_1" not in said
     site.streams.failure = DetectorUnavailable("No detector answered.")
     said = site.run("streams", "add", "testsrc://", "--id", "b", status=1)
     assert said == "raysight: detector_unavailable: No detector answered.\n"

@@ -169,6 +169,20 @@ def test_credentials_come_from_a_file_and_a_change_of_them_is_one(site: Site, tm
     assert site.password("gate") == "an0ther"
 
 
+def test_sinks_keep_what_nobody_gave_and_are_as_they_were_exported(site: Site) -> None:
+    webhook = {"url": "https://hooks.example/events", "credentials": {"secret": "s3cr3t of 16 and more"}}
+    add(site, "gate", {"source": {"url": "testsrc://"}, "sinks": [webhook]})
+    fleet = exported(site)
+    assert fleet["gate"]["sinks"][0]["credentials"] == {"ref": "gate-sink-0"}
+    assert "1 unchanged" in site.apply(fleet, "--dry-run")
+    fleet["gate"]["labels"] = {"site": "north"}
+    assert "1 changed" in site.apply(fleet)
+    (sink,) = site.book.get("gate").spec.sinks
+    assert sink.credentials is not None
+    fleet["gate"]["sinks"][0]["url"] = "https://others.example/events"
+    assert "RAYSIGHT_CREDENTIALS_GATE_SINK_0" in site.apply(fleet, status=2)
+
+
 def test_what_can_not_be_done_is_said_in_a_line(site: Site, tmp_path: Path) -> None:
     fleet: dict[str, Any] = {"gate": {"source": {"url": "rtsp://10.0.0.7/1", "credentials": {"ref": "gate-source"}}}}
     said = site.apply(fleet, status=2)
@@ -179,6 +193,12 @@ def test_what_can_not_be_done_is_said_in_a_line(site: Site, tmp_path: Path) -> N
     )
     (tmp_path / "fleet.yaml").write_text("streams: [")
     assert "no YAML" in site.run("apply", str(tmp_path / "fleet.yaml"), status=2)
+    (tmp_path / "fleet.yaml").write_bytes(b"\xff\xfe")
+    assert "no text" in site.run("apply", str(tmp_path / "fleet.yaml"), status=2)
+    assert "stream a: outputs" in site.apply({"a": {"source": {"url": "testsrc://"}, "outputs": 5}}, status=2)
+    (tmp_path / "fleet.yaml").write_text("streams: {a: {source: {url: 'testsrc://'}, labels: {2026-01-01: x}}}")
+    assert "must be texts" in site.run("apply", str(tmp_path / "fleet.yaml"), status=2)
+    assert "can't be written" in site.run("export", str(tmp_path / "no" / "fleet.yaml"), status=2)
     with pytest.raises(StreamNotFound):
         site.book.get("gate")
     site.stop()

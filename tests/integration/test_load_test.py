@@ -25,6 +25,7 @@ from serve_app.api.application import create_api
 from serve_app.api.v2.messages import METHODS, SERVICE
 from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.cli.app import app
+from serve_app.client.errors import ServerAway
 from serve_app.local import free_port
 from tests.support.api_ports import MemoryDetector, MemoryMedia, MemoryStreams
 
@@ -128,7 +129,8 @@ def test_an_image_is_sent_as_it_is(servers: Servers, tmp_path: Path) -> None:
 
 def test_what_is_not_there_or_not_ready_is_one_line(servers: Servers) -> None:
     nobody = f"127.0.0.1:{free_port()}"
-    _refused(_run(f"http://{nobody}", *QUICK), "can't be reached")
+    with pytest.raises(ServerAway, match="can't be reached"):  # which `main` ends with 3
+        _run(f"http://{nobody}", *QUICK)
     _refused(_run(servers.url, *QUICK, "--model", "other"), "404")
     _refused(_run(servers.url, *QUICK, "--grpc", nobody), "UNAVAILABLE")
     servers.detector.available = False

@@ -215,6 +215,10 @@ def test_what_a_webhook_refuses_is_a_dead_letter_and_can_be_sent_again(
         assert keys([one.event for one in server.accepted]) == gate(0, 2, 3)
         assert [one.body for one in server.accepted[:2]] == refused
         assert all("Raysight-Signature" in one.headers for one in server.accepted)
+        server.script.extend([204, 410, 204])
+        done = CliRunner().invoke(app, command)
+        assert "2 sent, 1 refused" in done.output
+        assert done.exit_code == 1
         server.script.extend([204, 500])
         failed = CliRunner().invoke(app, command)
         assert str(failed.exception) == "1 sent, then: the server answered 500; go on with --skip 1"

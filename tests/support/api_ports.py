@@ -21,6 +21,7 @@ from deployments.errors import (
     SpecConflict,
     StreamExists,
     StreamNotFound,
+    said,
 )
 from deployments.models.versions import ModelState, ReplicaState
 from deployments.streams.events import EventBatch
@@ -117,7 +118,7 @@ class MemoryStreams:
             spec = StreamSpec.model_validate(merged(document, merge_patch))
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            raise InvalidSpec(".".join(map(str, first["loc"])), first["msg"]) from None
+            raise InvalidSpec(".".join(map(str, first["loc"])), said(first)) from None
         return self._replace(spec, if_generation)
 
     async def get(self, stream_id: str) -> StreamView:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from deployments.streams.naming import Name
 from deployments.streams.tracking.geometry import area, crosses_itself, length
 
 MAX_ZONES = 32
@@ -17,7 +18,13 @@ MIN_AREA = 0.001
 MIN_LENGTH = 0.02
 """Of a line, where the picture's sides are 1."""
 
-ZoneName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _.-]{0,38}[A-Za-z0-9])?$")]
+ZoneName = Annotated[
+    str,
+    Name(
+        r"^[A-Za-z0-9]([A-Za-z0-9 _.-]{0,38}[A-Za-z0-9])?$",
+        "take letters from a to z, digits, and inside also blanks, dots, _ and -, 40 at most",
+    ),
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Direction = Literal["left_to_right", "right_to_left"]
 Counts = dict[str, int]

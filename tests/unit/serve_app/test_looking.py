@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deployments.errors import ForbiddenPackage, NoCapacity, PackageRefused, RaysightError, SwapInProgress
+from deployments.errors import ForbiddenPackage, InvalidSpec, NoCapacity, PackageRefused, RaysightError, SwapInProgress
 from deployments.supervisor.admission import Room
 from deployments.supervisor.demand import Costs, Kind
 from deployments.supervisor.entrance import Survey
@@ -49,6 +49,9 @@ def test_probe(api: Api) -> None:
     assert answer == {**shown, "webrtc_copy": False}
     assert api.media.probed[0].transport == "udp"
     assert api.streams.streams == {}
+    api.media.error = InvalidSpec("source.url", "A rtsp URL needs a host.")  # as the policy says it of streams
+    told = problem(api.call("POST", "/v1/probe", json={"url": "rtsp://"}), 422, "invalid_request")
+    assert told["errors"] == [{"field": "url", "message": "A rtsp URL needs a host."}]
 
 
 def test_snapshot(api: Api) -> None:

@@ -49,6 +49,17 @@ def test_put_takes_the_same_id_in_the_body_only(api: Api) -> None:
     assert told["errors"][0]["field"] == "id"
 
 
+def test_names_and_what_is_wrong_with_them_are_told_in_words(api: Api) -> None:
+    told = problem(api.call("POST", "/v1/streams", json={**BODY, "id": "my gate"}), 422, "invalid_request")
+    assert told["errors"] == [{"field": "id", "message": "take small letters, digits and inner hyphens, 63 at most"}]
+    api.put("a", track={})
+    line = {"kind": "line", "points": [[0.1, 0.1], [0.9, 0.9]]}
+    for names, words in ((["<b>"], "take letters"), (["door", "door"], "each zone needs a name of its own")):
+        patch = {"zones": [{"name": name, **line} for name in names]}
+        told = problem(api.call("PATCH", "/v1/streams/a", json=patch), 422, "invalid_request")
+        assert told["errors"][0]["message"].startswith(words)
+
+
 def test_put_create_only(api: Api) -> None:
     header = {"If-None-Match": "*"}
     assert api.call("PUT", "/v1/streams/a", json=BODY, headers=header).status_code == 201
