@@ -40,7 +40,7 @@ def test_every_error_has_a_code() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (InvalidSpec("source.url", "Unknown scheme."), 422, "invalid_request"),
+        (InvalidSpec("url", "Unknown scheme."), 422, "invalid_request"),
         (StreamNotFound("There is no such stream."), 404, "stream_not_found"),
         (StreamExists("Taken."), 409, "stream_exists"),
         (SpecConflict("Changed."), 412, "precondition_failed"),

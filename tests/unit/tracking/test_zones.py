@@ -170,7 +170,7 @@ def test_a_zone_of_another_name_or_kind_begins_anew() -> None:
         ({"kind": "line", "points": [[0.5, 0.5], [0.5, 0.5]]}, "too short"),
         ({"kind": "line", "points": [[0.1, 0.5], [0.9, 0.5]], "dwell_s": 3}, "nobody dwells on a line"),
         ({"kind": "circle"}, "'polygon' or 'line'"),
-        ({"name": ""}, "pattern"),
+        ({"name": ""}, "letters"),
         ({"dwell_s": 0}, "greater than 0"),
     ],
 )
