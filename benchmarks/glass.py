@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import numpy as np
 from playwright.sync_api import Page
 
 from benchmarks import report
-from benchmarks.live import call, percentiles, wait_inferred, whole_system
+from benchmarks.live import call, percentiles, wait_inferred, wait_until, whole_system
 from deployments.streams.media.test_pattern import CHECK_BITS, CODE_CELLS, CODE_ROWS, time_code
 from tests.support.browser import browsing
 from tests.support.rtsp_server import RtspServer
@@ -107,11 +106,11 @@ def received(url: str, seconds: float) -> dict[str, Any]:
 
 def wait_published(stream: str, timeout_s: float) -> None:
     """Return once the stream's output has sent something. Raises TimeoutError."""
-    pause, deadline = threading.Event(), time.monotonic() + timeout_s
-    while not any(output["packets"] for output in call("GET", stream)["status"]["outputs"]):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nothing was published within {timeout_s:g} s")
-        pause.wait(0.3)
+
+    def published() -> bool:
+        return any(output["packets"] for output in call("GET", stream)["status"]["outputs"])
+
+    wait_until(published, "nothing was published", timeout_s)
 
 
 def age_ms(frame: av.VideoFrame, now: float) -> float | None:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,10 +137,19 @@ def _measure(api: str, streams: int, seconds: float, max_fps: float | None, *, v
 
 def wait_inferred(api: str, ids: list[str], timeout_s: float) -> None:
     """Return once each stream has detections. Raises TimeoutError."""
+
+    def inferred() -> bool:
+        return all(call("GET", f"{api}/v1/streams/{i}")["status"]["frames"]["inferred"] for i in ids)
+
+    wait_until(inferred, "the streams had no detections", timeout_s)
+
+
+def wait_until(done: Callable[[], bool], otherwise: str, timeout_s: float) -> None:
+    """Ask three times a second. Raises TimeoutError, which says ``otherwise``."""
     pause, deadline = threading.Event(), time.monotonic() + timeout_s
-    while not all(call("GET", f"{api}/v1/streams/{i}")["status"]["frames"]["inferred"] for i in ids):
+    while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the streams had no detections within {timeout_s:g} s")
+            raise TimeoutError(f"{otherwise} within {timeout_s:g} s")
         pause.wait(0.3)
 
 
