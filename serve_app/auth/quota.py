@@ -74,7 +74,7 @@ class OpenViews:
         self._together = together
         self._open: dict[str, int] = {}
         self._limits: dict[str, int] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[bool]] = set()
         self._renewing: asyncio.Task[None] | None = None
 
     async def enter(self, who: Principal) -> Callable[[], None]:
@@ -117,15 +117,14 @@ class OpenViews:
         self._limits[caller] = limit
         if self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self._renew())
-        with suppress(TallyAway):
-            return await self._together.hold(caller, self._open.get(caller, 0), limit)
-        return True
+        return await self._tell(caller, limit)
 
-    async def _tell(self, caller: str, limit: int) -> None:
-        """With what is open by now, which may be more again."""
+    async def _tell(self, caller: str, limit: int) -> bool:
+        """With what is open by now, which may be more again; whether that may be."""
         if self._together is not None:
             with suppress(TallyAway):
-                await self._together.hold(caller, self._open.get(caller, 0), limit)
+                return await self._together.hold(caller, self._open.get(caller, 0), limit)
+        return True
 
     async def _renew(self) -> None:
         while self._limits:
