@@ -268,11 +268,14 @@ def stream_actor_class(
     though Ray does not know it yet.
     """
     remote: Any = ray.remote  # its types know nothing of concurrency groups
-    groups = {"control": 2, "viewers": 16}
-    # In order, a call that is taken back before the actor is up (a viewer who leaves) would hold up all later ones of
-    # the same caller for 30 s: RAY_actor_scheduling_queue_max_reorder_wait_seconds.
-    anyhow = {"concurrency_groups": groups, "allow_out_of_order_execution": True}
-    return remote(max_restarts=0, **anyhow)(StreamActor).options(
+    create = remote(
+        max_restarts=0,
+        concurrency_groups={"control": 2, "viewers": 16},
+        # In order, a call that is taken back before the actor is up (a viewer who leaves) would hold up all later ones
+        # of the same caller for 30 s: RAY_actor_scheduling_queue_max_reorder_wait_seconds.
+        allow_out_of_order_execution=True,
+    )
+    return create(StreamActor).options(
         name=actor_name(stream_id),
         namespace=NAMESPACE,
         lifetime="detached",
