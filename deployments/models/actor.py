@@ -6,14 +6,16 @@ there until there is something to do. Without a supervisor nothing is asked of t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from deployments.errors import InvalidSpec
 from deployments.models.exchange import ModelExchange
 from deployments.models.versions import Order, Refusal, Report, Version
 from deployments.names import DEPLOYMENT, NAMESPACE, SUPERVISOR, model_of
@@ -83,7 +85,16 @@ def wanted_version(model: str, configured: str) -> Version:
     return wanted or Version(0, configured)
 
 
-def declared_models() -> frozenset[str]:
+async def require_model(model: str, known: Collection[str]) -> None:
+    """Raises InvalidSpec where a model is not among those ``known``, nor among those that only come up."""
+    if model in known:
+        return
+    names = {*known, *await asyncio.to_thread(_declared_models)}
+    if model not in names:
+        raise InvalidSpec("detect.model", f"there is no model {model!r}; there are: {', '.join(sorted(names))}")
+
+
+def _declared_models() -> frozenset[str]:
     """The models that Serve has an application for, running or not."""
     from ray import serve  # not above: the supervisor needs it for streams with a model that is new to it, only
 

@@ -14,16 +14,9 @@ from typing import Any
 import ray
 
 from deployments.code import CODE_VERSION
-from deployments.errors import (
-    InvalidSpec,
-    StoreAway,
-    StreamError,
-    StreamErrorCode,
-    StreamNotFound,
-    SupervisorUnavailable,
-)
+from deployments.errors import StoreAway, StreamError, StreamErrorCode, StreamNotFound, SupervisorUnavailable
 from deployments.logs import configure_logging
-from deployments.models.actor import declared_models
+from deployments.models.actor import require_model
 from deployments.models.desk import ModelDesk
 from deployments.models.versions import ModelState, Order, Version
 from deployments.models.versions import Report as ModelReport
@@ -60,6 +53,9 @@ FIND_PERIOD_S = 10.0
 ADOPTION_PATIENCE_S = 4.0
 """Longest wait of a call for the adoption; then the caller is told to try again."""
 
+reads = ray.method(max_task_retries=3)
+"""Of what only reads: it is sent again to the next supervisor, for which callers wait instead of being refused."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -72,11 +68,11 @@ class Supervisor:
         self._policy = policy
         self._store = store
         self._book = StreamBook(open_store(store, os.environ), None if is_local(store) else store)
-        self._lives = Lives()
+        self._wake = asyncio.Event()
+        self._lives = Lives(self._wake.set)
         self._models = ModelDesk()
         self._past = Past()
         self._entrance = Entrance()
-        self._wake = asyncio.Event()
         self._nodes = Nodes(self._wake.set)
         self._heartbeat = Heartbeat(self._lives, self._nodes, lambda: self._book.epoch, self._wake.set)
         self._endings = Endings(self._lives, self._past, self._book, self._wake.set)
@@ -115,21 +111,25 @@ class Supervisor:
         await self._adoption()
         return self._changed(await self._book.patch(stream_id, merge_patch, if_generation, self._check))
 
+    @reads
     async def get(self, stream_id: str) -> StreamView:
         """Raises StreamNotFound."""
         await self._adoption()
         return self._view(self._book.get(stream_id))
 
+    @reads
     async def history(self, stream_id: str) -> tuple[HistoryEntry, ...]:
         """What the stream went through, newest first. Raises StreamNotFound."""
         await self._adoption()
         return self._lives.histories.of(self._book.get(stream_id).spec.id)
 
+    @reads
     async def list(self) -> list[StreamView]:
         """Every stream, sorted by id."""
         await self._adoption()
         return [self._view(entry) for entry in sorted(self._book, key=lambda entry: entry.spec.id)]
 
+    @reads
     async def part(self, query: PartQuery) -> Part:
         """Some of them."""
         await self._adoption()
@@ -154,6 +154,7 @@ class Supervisor:
         self._entrance.forget(stream_id)
         self._lives.histories.forget(stream_id)
 
+    @reads
     async def survey(self) -> Survey:
         """What there is, what is spoken for, and what streams cost."""
         await self._adoption()
@@ -201,13 +202,8 @@ class Supervisor:
 
     async def _check_model(self, spec: StreamSpec) -> None:
         """Refuse a model that there is not; one that a stream has already may be away, and the default one comes."""
-        model = spec.detect.model
         had = {entry.spec.detect.model for entry in self._book if entry.spec.id == spec.id}
-        known = {state.name for state in self._models.states()} | {DEFAULT_MODEL} | had
-        if model not in known:
-            known |= await asyncio.to_thread(declared_models)
-        if model not in known:
-            raise InvalidSpec("detect.model", f"there is no model {model!r}; there are: {', '.join(sorted(known))}")
+        await require_model(spec.detect.model, {state.name for state in self._models.states()} | {DEFAULT_MODEL} | had)
 
     # What replicas of the detectors call, and the API of them -------------------------------------------------
 
@@ -219,6 +215,7 @@ class Supervisor:
         """What a replica that starts should run instead of the package that its ``args`` name."""
         return self._models.wanted(model, configured)
 
+    @reads
     async def models(self) -> tuple[ModelState, ...]:
         """The models that replicas run, by name."""
         return self._models.states()

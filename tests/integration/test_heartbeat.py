@@ -97,7 +97,7 @@ def test_only_who_takes_no_connection_is_lost_and_its_lives_are_given_up(monkeyp
     async def watch() -> None:
         with open_door() as alive, silent_door() as cut:
             nodes = Nodes(alive=alive, cut=cut, dead=closed_door())
-            lives = Lives()
+            lives = Lives(lambda: None)
             handles = {node: Handle(number) for number, node in enumerate(nodes.doors)}
             for node, handle in handles.items():
                 lives.add(Life(handle, f"on-{node}", 1, 1, NOTHING, 0.0, node=node))  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def test_only_who_takes_no_connection_is_lost_and_its_lives_are_given_up(monkeyp
 def test_a_node_that_answers_again_is_lost_no_more() -> None:
     async def watch() -> None:
         nodes = Nodes(back=closed_door())
-        _ = heartbeat.Heartbeat(Lives(), nodes, lambda: 1, lambda: None)  # type: ignore[arg-type]
+        _ = heartbeat.Heartbeat(Lives(lambda: None), nodes, lambda: 1, lambda: None)  # type: ignore[arg-type]
         await nodes.wait({"back"})
         with closing(socket.create_server(nodes.doors["back"])):
             await nodes.wait(set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
@@ -133,9 +133,14 @@ def _is_current(life: Life) -> bool:
 
 
 class Lives:
-    """A collection of `Life`; ``fenced`` once an actor said that a newer supervisor calls it."""
+    """A collection of `Life`; ``fenced`` once an actor said that a newer supervisor calls it.
 
-    def __init__(self) -> None:
+    Args:
+        on_end: called where one is found to have ended.
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
         self.fenced = False
         self.haunted: set[str] = set()
         """Streams of which an earlier life may publish still: it fell silent, or was never heard of."""
@@ -248,6 +253,7 @@ class Lives:
             life.foreign = True
         except RayActorError:
             life.ended(asyncio.get_running_loop().time())
+            self._on_end()
         except RayError:
             logger.exception("an actor could not report")
         else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 
 from deployments.code import CODE_VERSION
 from deployments.store.protocol import Fenced
@@ -49,7 +51,10 @@ class Method:
         except Fenced as error:
             future.set_exception(error)
         else:
-            future.set_result(self.answer)
+            if isinstance(self.answer, RayActorError):
+                future.set_exception(self.answer)
+            else:
+                future.set_result(self.answer)
         return future
 
 
@@ -61,9 +66,9 @@ class Handle:
     _actor_id: bytes = field(default=b"\x01\x02")
 
 
-def asked(answer: Any, epoch: int = 5, *, found: bool) -> tuple[Lives, Life]:
+def asked(answer: Any, epoch: int = 5, *, found: bool, on_end: Callable[[], None] = lambda: None) -> tuple[Lives, Life]:
     """A life, after its answer."""
-    lives = Lives()
+    lives = Lives(on_end)
     life = Life(Handle(Method(answer, Fence(5))), "gate", 0 if found else 2, 0, NOTHING, 0.0, found=found)  # type: ignore[arg-type]
     lives.add(life)
     asyncio.run(lives.ask(life, epoch))
@@ -99,8 +104,18 @@ def test_a_supervisor_that_an_actor_refuses_knows_that_it_was_replaced() -> None
     assert life.alive
 
 
+def test_who_has_ended_is_said_at_once() -> None:
+    said: list[str] = []
+    _, life = asked(REPORT, found=False, on_end=lambda: said.append("end"))
+    assert life.alive
+    assert not said
+    _, life = asked(RayActorError(), found=False, on_end=lambda: said.append("end"))
+    assert not life.alive
+    assert said == ["end"]
+
+
 def test_the_newest_of_a_streams_lives_comes_last_and_what_has_ended_is_gone() -> None:
-    lives = Lives()
+    lives = Lives(lambda: None)
 
     def add(number: int, epoch: int, alive: bool) -> Life:
         handle: Any = Handle(Method(REPORT, Fence(0)), bytes([number]))
@@ -159,14 +174,14 @@ def poll_once(lives: Lives) -> list[Life]:
 
 
 def test_all_are_asked_while_they_are_few() -> None:
-    lives = Lives()
+    lives = Lives(lambda: None)
     for number in range(ASKED_AT_ONCE):
         lives.add(steady(number, 0.5, 0.0))
     assert len(poll_once(lives)) == ASKED_AT_ONCE
 
 
 def test_of_very_many_those_are_asked_who_wait_longest_and_sooner_who_are_not_online() -> None:
-    lives, now = Lives(), time.monotonic()
+    lives, now = Lives(lambda: None), time.monotonic()
     others = [steady(number, 10.0, now) for number in range(ASKED_AT_ONCE - 2)]
     early = [steady(1000 + number, 1.0, now) for number in range(50)]
     late, broken, fresh = steady(2000, 9.0, now), steady(2001, 2.5, now, online=False), steady(2002, 0.0, now)
