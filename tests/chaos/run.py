@@ -40,8 +40,14 @@ def run(
     kind: StoreKind,
     only: Sequence[str] = (),
     warm_up_s: float = WARM_UP_S,
+    patience: float = 1.0,
 ) -> None:
-    """Strike a fleet for ``minutes``; all that is found is in ``journal``. ``only``: these faults, else all."""
+    """Strike a fleet for ``minutes``; all that is found is in ``journal``.
+
+    Args:
+        only: these faults, else all.
+        patience: the limits of `online_again` and `others_undisturbed` are so many times as long.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="raysight-chaos-") as folder,
         running_fleet(Path(folder), journal, kind) as fleet,
@@ -54,7 +60,7 @@ def run(
         began = time.monotonic()
         for planned in schedule(seed, minutes, faults):
             _pause(began + planned.at_s - time.monotonic())
-            _strike(fleet, planned)
+            _strike(fleet, planned, patience)
         _compare(fleet, before)
 
 
@@ -68,7 +74,7 @@ def _available(fleet: Fleet, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _strike(fleet: Fleet, planned: Planned) -> None:
+def _strike(fleet: Fleet, planned: Planned, patience: float) -> None:
     fault, journal = ALL[planned.fault], fleet.journal
     began_wall = time.time()
     journal.note(f"FAULT {fault.name}")
@@ -84,7 +90,7 @@ def _strike(fleet: Fleet, planned: Planned) -> None:
     if outcome.struck is None and len(replaced) != 1:
         journal.fault_failed(fault.name, f"one actor was killed, and replaced were those of {sorted(replaced)}")
     struck = replaced if outcome.struck is None else outcome.struck
-    _judge(fleet, fault, struck, recovery, outcome.began_wall or began_wall)
+    _judge(fleet, fault, struck, recovery, outcome.began_wall or began_wall, patience)
     for stream_id in replaced - struck:
         journal.violation("others_undisturbed", stream_id, f"its actor was replaced by {fault.name!r}")
     _restored(fleet, fault, outcome)
@@ -98,21 +104,23 @@ def _await(fleet: Fleet, recovery: Recovery) -> None:
         _pause(STEP_S)
 
 
-def _judge(fleet: Fleet, fault: Fault, struck: Set[str], recovery: Recovery, began_wall: float) -> None:
+def _judge(
+    fleet: Fleet, fault: Fault, struck: Set[str], recovery: Recovery, began_wall: float, patience: float
+) -> None:
     now, now_wall = time.monotonic(), time.time()
     worst, lost = 0.0, 0
     for stream_id, wanted in fleet.desired.streams().items():
         back_s = recovery.seconds(stream_id, now)
         worst = max(worst, back_s)
-        if back_s > fault.limit_s:
+        if back_s > (limit_s := fault.limit_s * patience):
             status = fleet.watcher.statuses().get(stream_id, {})
             told = {k: status.get(k) for k in ("state", "reason", "last_error", "epoch", "node")}
-            seen = f"{back_s:.1f} s after {fault.name!r} ended, allowed are {fault.limit_s:g}; now {told}"
+            seen = f"{back_s:.1f} s after {fault.name!r} ended, allowed are {limit_s:g}; now {told}"
             fleet.journal.violation("online_again", stream_id, f"{seen}; {_went_through(fleet, stream_id, began_wall)}")
         gaps = interruptions(fleet.watcher.captured(stream_id), wanted.fps, began_wall, now_wall)
         lost += frames_lost(gaps, wanted.fps)
         longest = max(gaps, default=0.0)
-        if stream_id not in struck and longest > UNDISTURBED_S:
+        if stream_id not in struck and longest > UNDISTURBED_S * patience:
             seen = f"{longest:.1f} s without detections at {fault.name!r}, which did not strike it"
             went = _went_through(fleet, stream_id, began_wall)
             fleet.journal.violation("others_undisturbed", stream_id, f"{seen}; {went}")

@@ -14,6 +14,10 @@ from tests.chaos.run import run
 QUICK = ("stream actor killed", "supervisor killed", "RTSP server restarted")
 WARM_UP_S = 5.0
 
+PATIENCE = 3.0
+"""The suite's limits are for a machine that does nothing else, where a process of Ray starts in 2 to 3 s. Machines that
+run tests are often shared, and starts take 7 s there; what the limits are on a quiet one, docs/reliability.md tells."""
+
 FAILING = ("worker node killed",)
 """What breaks an invariant today: docs/reliability.md says how. Whoever mends one takes it out of here."""
 
@@ -21,7 +25,7 @@ FAILING = ("worker node killed",)
 def judged(tmp_path: Path, seed: int, minutes: float, only: tuple[str, ...], warm_up_s: float) -> None:
     """Run the suite; fails with what broke, and the log beside it."""
     journal = Journal()
-    run(seed, minutes, journal, "sqlite", only, warm_up_s)
+    run(seed, minutes, journal, "sqlite", only, warm_up_s, PATIENCE)
     journal.write(tmp_path / "chaos.json", seed)
     result = json.loads((tmp_path / "chaos.json").read_text())
     assert result["faults"], "no fault was done"
