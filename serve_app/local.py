@@ -307,6 +307,8 @@ class LocalCluster:
             "--include-dashboard=true",
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.ports.dashboard}",
+            "--min-worker-port=0",  # any free ones: those that Ray has by default, 10002 to 19999, may be people's
+            "--max-worker-port=0",
             f"--temp-dir={self._folder}",
             f"--resources={json.dumps(self.resources)}",
             "--disable-usage-stats",

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -22,8 +23,18 @@ from tests.support.cluster import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def free_among_rays() -> int:
+    """A port that nobody listens on, of those that Ray gives to workers by default: people choose these too."""
+    for port in range(18266, 19999):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 def start_demo(**variables: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "API_PORT": str(free_port()), "DASHBOARD_PORT": str(free_port()), **variables}
+    ports = {"API_PORT": str(free_port()), "DASHBOARD_PORT": str(free_among_rays())}
+    environment = {**os.environ, **ports, **variables}
     return subprocess.Popen(
         ["make", "--no-print-directory", "demo"],
         cwd=ROOT,
