@@ -9,6 +9,9 @@ export class Problem extends Error {
   }
 }
 
+/** By code, instead of what the API tells programs to do next. */
+const WORDS = { stream_not_found: "There is no such stream, or none any more." };
+
 // Where the server asks who is there, changes need this beside the session's cookie, which no script can read.
 export function csrfToken() {
   return /(?:^|; )raysight_csrf=([^;]*)/.exec(document.cookie)?.[1];
@@ -39,7 +42,8 @@ async function ask(method, path, body, { type, generation, ...options } = {}) {
   if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session has ended: the login page comes
   const answer = await response.json().catch(() => ({}));
-  throw new Problem(answer.detail || `The server answered ${response.status}.`, answer.code, answer.errors);
+  const detail = WORDS[answer.code] ?? answer.detail;
+  throw new Problem(detail || `The server answered ${response.status}.`, answer.code, answer.errors);
 }
 
 /** The answer's JSON. `generation`: refuse a change of a stream that others have changed since. */

@@ -49,11 +49,13 @@ export class Zones {
     this.element = make("ul", { class: "plain zones", id: "counts" });
   }
 
-  show(zones) {
-    const text = JSON.stringify(zones);
+  /** `counted`: what the stream says of its zones; nothing, until its first picture. `drawn`: the zones of its spec. */
+  show(counted, drawn) {
+    const text = JSON.stringify([counted, drawn.map(({ name }) => name)]);
     if (text === this.shown) return;
     this.shown = text;
-    this.element.replaceChildren(...zones.map(zoneOf));
+    const waiting = drawn.map(({ name }) => make("li", { class: "soft" }, `${name}: waiting for the first picture`));
+    this.element.replaceChildren(...(counted.length ? counted.map(zoneOf) : waiting));
   }
 }
 

@@ -9,7 +9,7 @@ import { Events } from "./events.js";
 import { LatencyPlot } from "./plot.js";
 import { Video } from "./video.js";
 import { may, needs } from "./who.js";
-import { stateName, whyNoPicture } from "./words.js";
+import { UNKNOWN, stateName, whyNoPicture } from "./words.js";
 
 const POLL_MS = 1000;
 
@@ -82,6 +82,8 @@ class View {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.lost = true;
+      this.top.dataset.state = "unknown";
+      setText(this.badge, UNKNOWN);
       say(this.message, error.message, true);
       if (error.code !== "stream_not_found") return;
       setText(this.badge, ""); // it has no state any more
@@ -107,7 +109,7 @@ class View {
     this.recorded.hidden = spec.record === null;
     this.clips.follow(spec.record !== null);
     this.none.hidden = spec.zones.length > 0;
-    this.zones.show(status.zones);
+    this.zones.show(status.zones, spec.zones);
     this.plot.add(now, online ? status.latency_ms : null);
     this.drops.show(now, status);
     this.facts.show({ ...factsOf(view), Video: this.video.way });

@@ -4,7 +4,7 @@ import { Poll, Problem, allStreams, picture, streamPath } from "./client.js";
 import { announce, heading, keyed, make, say, setText } from "./dom.js";
 import { Turns } from "./pictures.js";
 import { may } from "./who.js";
-import { number, stateName, sum, whyNoPicture, zoneInWords } from "./words.js";
+import { UNKNOWN, number, stateName, sum, whyNoPicture, zoneInWords } from "./words.js";
 
 const POLL_MS = 2000;
 const PICTURE_TIMEOUT_MS = 8000;
@@ -44,6 +44,12 @@ class Tile {
     if (status.state !== "online") this.uncover(false);
     setText(this.numbers, numbersOf(status));
     this.zones.replaceChildren(...status.zones.map((zone) => make("li", {}, zoneInWords(zone))));
+  }
+
+  /** The server gives no news: what was last known may be wrong by now. */
+  forget() {
+    this.element.dataset.state = "unknown";
+    setText(this.badge, UNKNOWN);
   }
 
   uncover(shown) {
@@ -118,6 +124,7 @@ export function showWall(place) {
       say(message, "");
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      for (const tile of tiles.values()) tile.forget();
       say(message, error.message, true);
     }
   }, POLL_MS);

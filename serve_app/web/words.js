@@ -11,6 +11,9 @@ const STATES = {
   stopping: ["Stopping", "Stopping"],
 };
 
+/** In place of a state, while the server does not tell it. */
+export const UNKNOWN = "Not known";
+
 export const stateName = (state) => STATES[state]?.[0] ?? state;
 
 /** Why a stream shows no picture, in words. */

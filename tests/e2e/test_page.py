@@ -245,13 +245,25 @@ def test_a_stream_that_somebody_deletes_is_shown_as_gone(page: Page, site: PageS
     expect(page.locator(".badge")).to_have_text("Online")
     site.run(site.streams.delete("gate-1", None))
     expect(page.locator(".badge")).to_be_hidden()
-    expect(page.locator(".message.bad", has_text="There is no stream")).to_be_visible()
+    expect(page.locator(".message.bad", has_text="There is no such stream")).to_be_visible()
     expect(page.locator(".view .veil")).to_have_text("")
+
+
+@pytest.mark.parametrize("view", ["", "streams/gate-1"])
+def test_nothing_is_called_online_while_the_server_is_away(page: Page, site: PageSite, view: str) -> None:
+    page.goto(f"{site.url}/#/{view}")
+    badge = page.locator(".badge").first
+    expect(badge).to_have_text("Online")
+    page.context.set_offline(True)
+    expect(badge).to_have_text("Not known", timeout=15_000)
+    expect(page.locator(".message.bad").first).to_contain_text("The server does not answer")
+    page.context.set_offline(False)
+    expect(badge).to_have_text("Online", timeout=15_000)
 
 
 def test_a_stream_that_there_is_not(page: Page, site: PageSite) -> None:
     page.goto(f"{site.url}/#/streams/nobody")
-    expect(page.get_by_text("There is no stream 'nobody'")).to_be_visible()
+    expect(page.get_by_text("There is no such stream")).to_be_visible()
 
 
 # ---- adding and editing -------------------------------------------------------------------------------------------
