@@ -40,6 +40,13 @@ def refuse_nodes(url: str, nodes: int) -> None:
         )
 
 
+def require_made(url: str) -> None:
+    """Raises StoreAway where the store is a file that is not there: to open it would make it."""
+    file = _file(url)
+    if file is not None and not file.exists():
+        raise StoreAway(f"there is no store {str(file)!r}: check the path")
+
+
 def open_store(url: str, environment: Mapping[str, str]) -> Store:
     """The store that a URL names: ``sqlite:///path``, ``redis://...`` or ``rediss://...``; it connects when it is used.
 
@@ -47,13 +54,18 @@ def open_store(url: str, environment: Mapping[str, str]) -> Store:
     """
     parts = urlsplit(url)
     inner: Store
-    if parts.scheme == "sqlite" and parts.path:
-        inner = SqliteStore(Path(unquote(parts.netloc + parts.path)))
+    if (file := _file(url)) is not None:
+        inner = SqliteStore(file)
     elif parts.scheme in ("redis", "rediss") and parts.hostname:
         inner = _redis(url, environment)
     else:
         raise StoreAway("the store has to be sqlite:///path, redis://host:port or rediss://host:port")
     return SealedStore(inner, keys_from(environment))
+
+
+def _file(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(unquote(parts.netloc + parts.path)) if parts.scheme == "sqlite" and parts.path else None
 
 
 def _redis(url: str, environment: Mapping[str, str]) -> RedisStore:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from deployments.errors import RaysightError
-from deployments.store.opening import open_store
+from deployments.store.opening import open_store, require_made
 from engines.errors import EngineError
 from serve_app.auth.audit import AUDIT_LIMIT, AuditLog
 from serve_app.auth.keyring import Keyring
@@ -56,9 +56,10 @@ class ApiDesk:
 
 
 class StoreDesk:
-    """The store itself: for the first key, or where the last one is lost. Raises EngineError."""
+    """The store itself: for the first key, or where the last one is lost. Only `add` makes one. Raises EngineError."""
 
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
+        self._url = url
         try:
             store = open_store(url, environment)
         except RaysightError as error:
@@ -78,12 +79,14 @@ class StoreDesk:
 
     def list(self) -> list[dict[str, Any]]:
         async def listed() -> list[dict[str, Any]]:
+            require_made(self._url)
             return [view.model_dump(mode="json") for view in await self._keys.list()]
 
         return _run(listed())
 
     def remove(self, key_id: str) -> None:
         async def removed() -> None:
+            require_made(self._url)
             await self._keys.remove(key_id)
             await self._audit.add(self._who, "key.delete", key_id)
 

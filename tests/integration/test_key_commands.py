@@ -109,3 +109,13 @@ def test_what_is_wrong_is_one_line(
         assert "Traceback" not in errors
     assert command(monkeypatch, "list", "--url", f"http://127.0.0.1:{free_port()}") == 3
     assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("list",), ("rm", "abcd")])
+def test_looking_into_a_store_makes_none(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mistyped = tmp_path / "registri.db"
+    assert command(monkeypatch, *words, "--store", f"sqlite://{mistyped}") == 2
+    assert "registri.db" in capsys.readouterr().err
+    assert not mistyped.exists()
