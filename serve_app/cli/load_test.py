@@ -15,7 +15,7 @@ import typer
 
 from engines.utilisation import Utilisation
 from serve_app.cli.results import unwritable
-from serve_app.load_test.levels import P99_BUDGET_MS, Level, LoadTestError, read_concurrency
+from serve_app.load_test.levels import P99_BUDGET_MS, Level, LoadTestError, NotReady, read_concurrency
 from serve_app.load_test.report import by_way, document, summary
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def load_test(
         levels, name, device = asyncio.run(_measure(plan))
     except LoadTestError as error:
         typer.echo(f"raysight: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(1 if isinstance(error, NotReady) else 2) from None
     _conclude(levels)
     if as_json is not None:
         target = {"url": url, "grpc": grpc, "model": name, "sends": plan.sends, "seconds_each": seconds_each}

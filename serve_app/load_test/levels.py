@@ -22,6 +22,10 @@ class LoadTestError(Exception):
     """The test can't be run, or not go on; the message says what to do, in one line."""
 
 
+class NotReady(LoadTestError):
+    """The server is there, and does not serve its model now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """What was measured with one number of requests at once.

@@ -23,7 +23,7 @@ from serve_app.api.v2.requests import MESSAGE_LIMIT
 from serve_app.api.v2.tensors import join_bytes
 from serve_app.client.errors import ServerAway
 from serve_app.load_test.closed_loop import Failed
-from serve_app.load_test.levels import LoadTestError
+from serve_app.load_test.levels import LoadTestError, NotReady
 
 TIMEOUT_S = 12.0
 """Of one request: longer than the server itself waits for the detector."""
@@ -69,7 +69,13 @@ class Target(ABC):
 
     @abstractmethod
     async def facts(self) -> ModelFacts:
-        """What model there is. Raises ServerAway where nobody answers, LoadTestError where the server is not ready."""
+        """What model there is.
+
+        Raises:
+            ServerAway: nobody answers.
+            NotReady: the server does not serve the model now.
+            LoadTestError: it refuses, or is no such server.
+        """
 
     @abstractmethod
     def prepare(self, tensor: Tensor) -> None:
@@ -105,7 +111,8 @@ class HttpTarget(Target):
             async with self._session.get(self._model, allow_redirects=False) as response:
                 told = await response.json(content_type=None)
                 if response.status != 200:
-                    raise LoadTestError(f"{self._base} answers {response.status}: {_error_in(told)}")
+                    failure = NotReady if response.status >= 500 else LoadTestError
+                    raise failure(f"{self._base} answers {response.status}: {_error_in(told)}")
                 return _facts(told["name"], told["inputs"])
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ServerAway(f"{self._base} can't be reached: {_words(error)}; is raysight running?") from None
