@@ -143,7 +143,7 @@ class UrlPolicy(BaseModel):
         addresses = [spelled] if (spelled := _literal(host)) else [_parse(found) for found in resolver(host)]
         for address in addresses:
             if (why := self._refusal(address)) is not None:
-                raise ForbiddenAddress(f"{field}: the host leads to {why}, which streams may not reach.")
+                raise ForbiddenAddress(f"The {_part(field)}'s host leads to {why}, which streams may not reach.")
         return addresses
 
     def _refusal(self, address: Address) -> str | None:
@@ -202,7 +202,7 @@ def _inside(root: Path, url: str, field: str) -> Path:
     except (OSError, RuntimeError):
         raise StreamError(StreamErrorCode.NOT_FOUND, "The path can't be followed: check it.") from None
     if not path.is_relative_to(base):
-        raise ForbiddenAddress(f"{field}: the path leads out of the configured root.")
+        raise ForbiddenAddress(f"The {_part(field)}'s path leads out of the configured root.")
     return path
 
 
@@ -242,6 +242,11 @@ def _check_opened(root: Path, descriptor: int) -> None:
     opened = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
     if not opened.is_relative_to(root.resolve()):
         raise ForbiddenAddress("The path leads out of the configured root.")
+
+
+def _part(field: str) -> str:
+    """Which part of a spec a field is of, for people: ``source`` of ``source.url``."""
+    return field.partition(".")[0]
 
 
 def _device(url: str, field: str) -> str:

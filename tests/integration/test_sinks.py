@@ -560,7 +560,7 @@ def test_kafka_leads_to_no_broker_that_the_policy_forbids() -> None:
 
         def dial(url: str, port: int) -> socket.socket:
             if urlsplit(url).hostname != "allowed.example":
-                raise ForbiddenAddress("sink.url: the host leads to a private address, which streams may not reach.")
+                raise ForbiddenAddress("The sink's host leads to a private address, which streams may not reach.")
             return entrance.dial(url, port)
 
         sender = KafkaSender(SinkSpec.model_validate({"url": "kafka://allowed.example"}), "gate", dial)
