@@ -53,8 +53,8 @@ FIND_PERIOD_S = 10.0
 ADOPTION_PATIENCE_S = 4.0
 """Longest wait of a call for the adoption; then the caller is told to try again."""
 
-reads = ray.method(max_task_retries=3)
-"""Of what only reads: it is sent again to the next supervisor, for which callers wait instead of being refused."""
+reads = ray.method(max_task_retries=12)
+"""Of what only reads: it is sent again to the next supervisor, once a second, for as long as the API waits."""
 
 logger = logging.getLogger(__name__)
 
