@@ -17,6 +17,7 @@ setup: $(VENV)/.installed  ## make the virtual environment, locked versions
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@scripts/system-packages libgl1 libglib2.0-0
+	@scripts/system-packages libjemalloc2 || echo "without it memory grows for hours: docs/reliability.md" >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "raysight needs Python 3.11 or newer: PYTHON=python3.11 make ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -32,7 +33,7 @@ lint: setup  ## ruff and mypy
 	$(VENV)/bin/mypy
 
 test: setup lint  ## everything that fits into ten minutes on two cores
-	@scripts/system-packages libgl1 chromium iproute2 nftables redis-server mosquitto mosquitto-clients kcat gir1.2-gst-rtsp-server-1.0 python3-gi prometheus gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg
+	@scripts/system-packages libgl1 libjemalloc2 chromium iproute2 nftables redis-server mosquitto mosquitto-clients kcat gir1.2-gst-rtsp-server-1.0 python3-gi prometheus gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg
 	$(PY) -m pytest -m "not long" -n auto tests/unit tests/contracts tests/fuzz tests/k8s
 	$(PY) -m pytest -m "not long" -n auto --dist loadfile $(ALONE:%=--ignore=%) tests/integration tests/e2e
 	$(PY) -m pytest -m "not long" $(ALONE)

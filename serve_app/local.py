@@ -31,6 +31,8 @@ from typing import Any, Self
 import psutil
 import yaml
 
+from serve_app.allocator import allocator
+
 START_TIMEOUT_S = 90.0
 """A cold start takes some 10 s on two idle cores; a busy machine gets several times that."""
 
@@ -180,6 +182,7 @@ class LocalCluster:
         assert self._folder is not None
         return {
             **os.environ,
+            **allocator(os.environ),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from serve_app.allocator import SETTINGS
+
 ROOT = Path(__file__).resolve().parents[2]
 TOPS = ("serve_app", "deployments", "engines")
 NEEDED = (
@@ -53,6 +55,13 @@ def test_an_installation_lacks_nothing() -> None:
     found = left_out(ROOT, setuptools["packages"], setuptools["package-data"])
     assert not found, "\n".join(found)
     assert all((ROOT / needed).is_file() for needed in NEEDED)
+
+
+@pytest.mark.parametrize(("file", "times"), [("Dockerfile", 2), ("README.md", 1)])
+def test_wherever_ray_is_started_it_gets_the_same_allocator(file: str, times: int) -> None:
+    told = (ROOT / file).read_text()
+    assert told.count("LD_PRELOAD=libjemalloc.so.2") == times
+    assert told.count(f"MALLOC_CONF={SETTINGS}") == times
 
 
 def test_licence_and_notice_are_there() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -363,3 +365,13 @@ def test_rays_dashboard_gives_way_to_the_streams(raysight: Raysight) -> None:
     for process in modules:
         for thread in process.threads():
             assert os.getpriority(os.PRIO_PROCESS, thread.id) > own
+
+
+def test_all_processes_give_memory_back(raysight: Raysight) -> None:
+    if ctypes.util.find_library("jemalloc") is None:
+        pytest.skip("Debian's libjemalloc2 is not installed")
+    raysight.put("placed", GOOD)
+    raysight.wait("placed", online)
+    for process in raysight.processes("ray::"):
+        with suppress(psutil.NoSuchProcess):  # one that waited for work, and ended
+            assert any("jemalloc" in place.path for place in process.memory_maps()), process
