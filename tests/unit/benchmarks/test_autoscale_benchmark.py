@@ -30,14 +30,14 @@ COSTS = Costs(engine_fps=250.0, frame_cores=0.00668, report_s=0.0005, pass_s=3e-
 
 
 def test_the_control_plane_is_looked_at_with_few_streams() -> None:
-    result = asyncio.run(control_plane.measure(20, 0.5, 200))
+    result = asyncio.run(control_plane.measure(20, 1.5, 200))
     assert result["streams"] == 20
     assert result["pass"]["cpu_ms"]["p50"] > 0
     assert result["list_1000_bytes"] > 20 * 200
 
 
 def test_a_short_day_is_measured_modelled_and_drawn(tmp_path: Path) -> None:
-    result = run(100, 0.5, SYSTEM, ENGINE)
+    result = run(100, 1.5, SYSTEM, ENGINE)
     assert result["summary"]["most_streams"] == 100
     needed = math.ceil(100 * 25 / 250 / 0.8)
     assert needed <= result["summary"]["most_replicas"] <= 2 * needed, "so steep a day saturates: it doubles"
