@@ -37,7 +37,7 @@ def test_the_control_plane_is_looked_at_with_few_streams() -> None:
 
 
 def test_a_short_day_is_measured_modelled_and_drawn(tmp_path: Path) -> None:
-    result = run(100, 1.5, SYSTEM, ENGINE)
+    result = run(100, 0.5, SYSTEM, ENGINE)
     assert result["summary"]["most_streams"] == 100
     needed = math.ceil(100 * 25 / 250 / 0.8)
     assert needed <= result["summary"]["most_replicas"] <= 2 * needed, "so steep a day saturates: it doubles"
