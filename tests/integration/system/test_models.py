@@ -157,7 +157,7 @@ def test_all_replicas_swap_at_once_and_streams_hardly_notice(models: Models) -> 
 @pytest.mark.parametrize(
     ("package", "status", "code", "why"),
     [
-        ("nowhere", 422, "package_refused", "add the file"),
+        ("nowhere", 422, "package_refused", "there is no such folder"),
         ("broken", 422, "package_refused", "export the model again"),
         ("misfit", 422, "package_refused", "class"),
         ("../packages", 403, "forbidden_package", "models_root"),
