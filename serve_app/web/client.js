@@ -12,6 +12,8 @@ export class Problem extends Error {
 /** By code, instead of what the API tells programs to do next. */
 const WORDS = { stream_not_found: "There is no such stream, or none any more." };
 
+const STARTING = "The server is only starting. The page goes on trying.";
+
 // Where the server asks who is there, changes need this beside the session's cookie, which no script can read.
 export function csrfToken() {
   return /(?:^|; )raysight_csrf=([^;]*)/.exec(document.cookie)?.[1];
@@ -42,6 +44,7 @@ async function ask(method, path, body, { type, generation, ...options } = {}) {
   if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session has ended: the login page comes
   const answer = await response.json().catch(() => ({}));
+  if (!answer.code && response.status >= 404) throw new Problem(STARTING, "unreachable"); // Serve's own, not the API's
   const detail = WORDS[answer.code] ?? answer.detail;
   throw new Problem(detail || `The server answered ${response.status}.`, answer.code, answer.errors);
 }

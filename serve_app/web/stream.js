@@ -133,6 +133,7 @@ class View {
     if (what === "delete" && !(await confirmed(`Delete the stream “${this.id}”? Its outputs end.`, "Keep it", "Delete"))) {
       return;
     }
+    const focused = document.activeElement === button; // a disabled one loses it
     button.disabled = true;
     try {
       if (what === "pause") await call("PATCH", this.path, { paused: !this.paused });
@@ -149,6 +150,7 @@ class View {
       say(this.message, error.message, true);
     } finally {
       button.disabled = false;
+      if (focused && document.activeElement === document.body) button.focus();
     }
   }
 

@@ -225,6 +225,7 @@ def test_pausing_and_deleting_by_keyboard(page: Page, site: PageSite) -> None:
     page.goto(f"{site.url}/#/streams/gate-1")
     page.get_by_role("button", name="Pause").press("Enter")
     expect(page.locator(".badge")).to_have_text("Paused")
+    expect(page.get_by_role("button", name="Resume")).to_be_focused()
     assert spec_of(site, "gate-1")["paused"] is True
     page.get_by_role("button", name="Resume").press("Enter")
     expect(page.locator(".badge")).to_have_text("Online")
