@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -22,8 +24,8 @@ from serve_app.cli.verify import verify
 from serve_app.client.errors import ServerAway, ServerRefused
 from serve_app.local import StartError
 
-NOT_WELL, WRONG_INPUT, AWAY = 1, 2, 3
-"""Exit statuses: what was asked about isn't well; the input can't be used; no server answers."""
+NOT_WELL, WRONG_INPUT, AWAY, INTERRUPTED = 1, 2, 3, 130
+"""Exit statuses: what was asked about isn't well; the input can't be used; no server answers; Ctrl-C."""
 
 assert stream_commands, watch  # they add themselves to `streams`
 
@@ -43,8 +45,18 @@ engine.command()(verify)
 engine.command()(benchmark)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"raysight {version('raysight')}")
+        raise typer.Exit
+
+
 @app.callback()
-def raysight() -> None:
+def raysight(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which release this is.")
+    ] = False,
+) -> None:
     """Live video in, objects found in every frame, detections and annotated video out.
 
     Exit status: 0 done and well, 1 what was asked about failed or isn't well, 2 wrong usage or input, 3 no server
@@ -69,6 +81,8 @@ def main() -> None:
         _end(error, NOT_WELL)
     except (EngineError, RaysightError) as error:
         _end(error, WRONG_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def _end(error: Exception, status: int) -> None:

@@ -98,26 +98,26 @@ def add(
         "labels": _labels(label or ()),
     }
     body = _over(_read(spec), named)
-    _changed([server(url, key).ask("POST", "/v1/streams", body)], as_json)
+    _changed([server(url, key).ask("POST", "/v1/streams", body)], "is added", as_json)
 
 
 @streams.command()
 def pause(ids: StreamIdArguments, as_json: AsJson = False, url: ServerUrl = None, key: Key = None) -> None:
     """Pause streams: their sources are left alone until they are resumed."""
-    _patch(ids, {"paused": True}, as_json, url, key)
+    _patch(ids, {"paused": True}, "is to pause", as_json, url, key)
 
 
 @streams.command()
 def resume(ids: StreamIdArguments, as_json: AsJson = False, url: ServerUrl = None, key: Key = None) -> None:
     """Resume streams that are paused."""
-    _patch(ids, {"paused": False}, as_json, url, key)
+    _patch(ids, {"paused": False}, "is to go on", as_json, url, key)
 
 
 @streams.command()
 def restart(ids: StreamIdArguments, as_json: AsJson = False, url: ServerUrl = None, key: Key = None) -> None:
     """Reconnect the sources of streams now."""
     asked = server(url, key)
-    _changed([asked.ask("POST", f"/v1/streams/{in_path(one)}/restart") for one in ids], as_json)
+    _changed([asked.ask("POST", f"/v1/streams/{in_path(one)}/restart") for one in ids], "reconnects", as_json)
 
 
 @streams.command()
@@ -222,19 +222,22 @@ def wrong(status: dict[str, Any]) -> str:
     return status["reason"] or (f"{error['code']}: {error['message']}" if error is not None else "")
 
 
-def _patch(ids: Sequence[str], change: dict[str, Any], as_json: bool, url: str | None, key: str | None) -> None:
+def _patch(
+    ids: Sequence[str], change: dict[str, Any], what: str, as_json: bool, url: str | None, key: str | None
+) -> None:
     asked = server(url, key)
-    _changed([asked.ask("PATCH", f"/v1/streams/{in_path(one)}", change) for one in ids], as_json)
+    _changed([asked.ask("PATCH", f"/v1/streams/{in_path(one)}", change) for one in ids], what, as_json)
 
 
-def _changed(views: list[View], as_json: bool) -> None:
+def _changed(views: list[View], what: str, as_json: bool) -> None:
+    """``what``: in words, what is going to happen; the state in the answer is the one before it."""
     from serve_app.cli.showing import document
 
     if as_json:
         document({"items": views})
         return
     for view in views:
-        print(f"{view['spec']['id']}: {view['status']['state']}")
+        print(f"{view['spec']['id']} {what}")
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:

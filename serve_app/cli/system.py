@@ -31,9 +31,7 @@ DashboardPort = Annotated[int, typer.Option(min=1, max=65535, help="Of Ray's das
 
 
 def up(
-    config: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="What to start.", show_default=True)] = Path(
-        "serve_config.yaml"
-    ),
+    config: Annotated[Path, typer.Option(help="What to start.", show_default=True)] = Path("serve_config.yaml"),
     api_port: Port = None,
     dashboard_port: DashboardPort = 8265,
     state: StateFolder = None,
@@ -50,6 +48,10 @@ def up(
     from serve_app.cli.showing import document
     from serve_app.local import Ports
 
+    if not config.is_file():
+        raise typer.BadParameter(
+            f"there is no file {config}: name one, as raysight's checkout has it", param_hint="--config"
+        )
     folder = _folder(state)
     try:
         port = api_port or yaml.safe_load(config.read_text()).get("http_options", {}).get("port", 8000)

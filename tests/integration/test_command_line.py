@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> It
 
 def test_a_stream_is_added_shown_paused_resumed_restarted_and_deleted(site: Site) -> None:
     words = ("--id", "gate", "--label", "site=north", "--class", "person", "--class", "car", "--max-fps", "5")
-    assert site.run("streams", "add", "rtsp://viewer:s3cr3t@10.0.0.7/ch1", *words, "--track") == "gate: pending\n"
+    assert site.run("streams", "add", "rtsp://viewer:s3cr3t@10.0.0.7/ch1", *words, "--track") == "gate is added\n"
     (view,) = site.json("streams", "list")["items"]
     assert view["spec"]["labels"] == {"site": "north"}
     assert (view["spec"]["detect"]["classes"], view["spec"]["detect"]["max_fps"]) == (["person", "car"], 5)
@@ -88,11 +89,15 @@ def test_a_stream_is_added_shown_paused_resumed_restarted_and_deleted(site: Site
     shown = site.run("streams", "show", "gate")
     assert "rtsp://10.0.0.7/ch1" in shown
     assert "site=north" in shown
-    assert site.run("streams", "pause", "gate") == "gate: paused\n"
+    assert site.run("streams", "pause", "gate") == "gate is to pause\n"
     assert site.json("streams", "resume", "gate")["items"][0]["spec"]["paused"] is False
-    assert site.run("streams", "restart", "gate") == "gate: connecting\n"
+    assert site.run("streams", "restart", "gate") == "gate reconnects\n"
     assert site.json("streams", "rm", "gate") == {"deleted": ["gate"]}
     assert site.json("streams", "list") == {"items": []}
+
+
+def test_the_release_is_said(site: Site) -> None:
+    assert re.fullmatch(r"raysight \d+\.\d+\.\d+\S*\n", site.run("--version"))
 
 
 def test_options_win_over_a_spec_in_a_file(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
