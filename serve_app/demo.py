@@ -31,8 +31,11 @@ STREAMS: dict[str, dict[str, Any]] = {
     "pattern": {"source": {"url": "testsrc://?fps=25&size=640x360"}, "labels": {"demo": "pattern"}},
 }
 
-FIRST_FRAME_TIMEOUT_S = 60.0
-"""Two stream actors start within some 5 s on two idle cores."""
+FIRST_FRAME_TIMEOUT_S = 180.0
+"""Two stream actors start within some 5 s on two idle cores; a busy machine gets as long as a start may take."""
+
+PATIENCE_S = 15.0
+"""A wait that is longer is worth a word."""
 
 
 class Interrupted(Exception):
@@ -134,7 +137,7 @@ def _run(cluster: LocalCluster, seconds: float | None, say: Any) -> int:
     for stream_id, spec in STREAMS.items():
         _request("PUT", f"{api}/v1/streams/{stream_id}", spec)
     say("waiting for the first frames")
-    _wait_for_frames(api)
+    _wait_for_frames(api, say)
     counter = PersonCounter(api, "street")
     counter.start()
     say("live pictures with boxes:")
@@ -159,14 +162,24 @@ def _own(api: str) -> list[dict[str, Any]]:
     return [_request("GET", f"{api}/v1/streams/{stream_id}") for stream_id in STREAMS]
 
 
-def _wait_for_frames(api: str) -> None:
-    deadline = time.monotonic() + FIRST_FRAME_TIMEOUT_S
+def _wait_for_frames(api: str, say: Any) -> None:
+    began, words = time.monotonic(), 0
     pause = threading.Event()
-    while not all(view["status"]["frames"]["inferred"] for view in _own(api)):
-        if time.monotonic() > deadline:
-            states = {view["spec"]["id"]: view["status"] for view in _own(api)}
-            raise StartError(f"no frame within {FIRST_FRAME_TIMEOUT_S:g} s: {json.dumps(states)}")
+    while waiting := [view for view in _own(api) if not view["status"]["frames"]["inferred"]]:
+        took = time.monotonic() - began
+        if took > FIRST_FRAME_TIMEOUT_S:
+            why = "; ".join(map(_in_words, waiting))
+            raise StartError(f"no objects were looked for within {FIRST_FRAME_TIMEOUT_S:g} s: {why}")
+        if took > (words + 1) * PATIENCE_S:
+            words += 1
+            say("still waiting for the first frames: a busy machine takes its time")
         pause.wait(0.3)
+
+
+def _in_words(view: dict[str, Any]) -> str:
+    status = view["status"]
+    why = (status["last_error"] or {}).get("message") or status["reason"] or "no reason given"
+    return f"{view['spec']['id']} is {status['state']} ({why})"
 
 
 def _summary(api: str, counter: PersonCounter, say: Any) -> int:
