@@ -19,6 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@scripts/system-packages libgl1 libglib2.0-0
 	@scripts/system-packages libjemalloc2 || echo "without it memory grows for hours: docs/reliability.md" >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "raysight needs Python 3.11 or newer: PYTHON=python3.11 make ..." >&2; exit 1; }
+	@echo "installing raysight's Python packages into $(VENV): some minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

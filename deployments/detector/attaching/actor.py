@@ -123,7 +123,7 @@ class BrokeredAttachment:
             grant: Grant = ray.get(self._grant, timeout=BROKER_START_S + GRANT_TIMEOUT_S)
         except RayError as error:
             raise DetectorUnavailable(
-                f"no Detector replica of model {self._model!r} granted an attachment: {type(error).__name__}"
+                f"no Detector replica of model {self._model!r} answers now; the stream attaches as soon as one does"
             ) from error
         return grant
 
