@@ -17,6 +17,7 @@ PATIENCE = 4.0
 """The suite's limits are for a machine that does nothing else, where a process of Ray starts in 2 to 3 s. Machines that
 run tests are often shared, and starts take 7 s there; what the limits are on a quiet one, docs/reliability.md tells."""
 
+
 def judged(tmp_path: Path, seed: int, minutes: float, only: tuple[str, ...], warm_up_s: float) -> None:
     """Run the suite; fails with what broke, and the log beside it."""
     journal = Journal()
