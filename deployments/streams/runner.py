@@ -28,6 +28,7 @@ from deployments.streams.spec import (
     StreamStatus,
     VideoCounts,
 )
+from deployments.streams.tracking import tracker
 from deployments.streams.urls import redact
 from deployments.tracing import FrameTracer
 
@@ -116,6 +117,8 @@ class StreamRunner:
 
     def apply(self, spec: StreamSpec, generation: int) -> None:
         """Follow ``spec``; the source is reconnected only where its own part changed."""
+        if spec.track is not None:
+            tracker.load()
         with self._lock:
             if generation < self._generation:
                 return  # a newer one overtook it

@@ -62,6 +62,12 @@ class TrackState:
     unseen_s: float
 
 
+def load() -> None:
+    """Import what `Tracker` uses, seconds of work on a busy machine; else the first frame waits for it."""
+    import supervision  # noqa: F401
+    import trackers.core.bytetrack.tracklet  # noqa: F401
+
+
 class Tracker:
     """Follows the objects of one stream; one thread uses it.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -143,6 +145,23 @@ def start() -> Iterator[Start]:
         assert all(p.closed.is_set() and not p.written_after_close for p in stream.media.publishers)
         stream.detector.close()
         assert set(threading.enumerate()) - stream.threads == set()
+
+
+TRACKED_LATER = """
+import sys
+from tests.unit.streams.test_runner import ScriptedMedia, Stream
+stream = Stream(ScriptedMedia(), [])
+assert "trackers" not in sys.modules
+stream.apply(track={})
+print("trackers" in sys.modules and "supervision" in sys.modules)
+stream.runner.stop(20)
+stream.detector.close()
+"""
+
+
+def test_no_frame_waits_for_the_library_that_follows_objects() -> None:
+    done = subprocess.run([sys.executable, "-c", TRACKED_LATER], stdout=-1, text=True, timeout=100, check=True)
+    assert done.stdout == "True\n"
 
 
 # Connecting and trying again ------------------------------------------------------------------------------------------
