@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from deployments.store.opening import sqlite_url
-from serve_app.local import LocalCluster, Ports, StartError
+from serve_app.local import PATIENCE_S, LocalCluster, Ports, StartError
 
 CONFIG = Path(__file__).resolve().parent.parent / "serve_config.yaml"
 
@@ -33,9 +33,6 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 FIRST_FRAME_TIMEOUT_S = 180.0
 """Two stream actors start within some 5 s on two idle cores; a busy machine gets as long as a start may take."""
-
-PATIENCE_S = 15.0
-"""A wait that is longer is worth a word."""
 
 
 class Interrupted(Exception):
