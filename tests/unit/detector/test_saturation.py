@@ -129,7 +129,7 @@ def test_a_device_that_has_too_much_to_do_never_waits_for_the_next_batch() -> No
     device = Device()
     service = DetectorService(lambda: device, stuck_after_s=5.0)
     parts = []
-    while len(parts) < 4 and max(parts, default=0.0) < 0.8:  # a busy machine may hold one run up
+    while len(parts) < 4 and max(parts, default=0.0) < 0.9:  # a busy machine may hold one run up
         parts.append(asyncio.run(busy_part(device, service)))
     service.close()
-    assert max(parts) >= 0.8, parts
+    assert max(parts) >= 0.9, parts
