@@ -44,7 +44,8 @@ async function ask(method, path, body, { type, generation, ...options } = {}) {
   if (response.ok) return response;
   if (response.status === 401) location.reload(); // the session has ended: the login page comes
   const answer = await response.json().catch(() => ({}));
-  if (!answer.code && response.status >= 404) throw new Problem(STARTING, "unreachable"); // Serve's own, not the API's
+  const notTheApi = !answer.code && (response.status === 404 || response.status >= 500);
+  if (notTheApi) throw new Problem(STARTING, "unreachable"); // Serve's own, which has no replica of it yet
   const detail = WORDS[answer.code] ?? answer.detail;
   throw new Problem(detail || `The server answered ${response.status}.`, answer.code, answer.errors);
 }
