@@ -14,7 +14,7 @@ USER 0
 RUN /opt/raysight/scripts/image system
 # With glibc's malloc memory grows for hours: docs/reliability.md.
 ENV LD_PRELOAD=libjemalloc.so.2 \
-    MALLOC_CONF=narenas:2,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
+    MALLOC_CONF=narenas:2,tcache:false,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
 USER 1000:100
 RUN --mount=from=wheel,source=/tmp/wheels,target=/tmp/wheels \
     /opt/raysight/scripts/image python /tmp/wheels && /opt/raysight/scripts/image check
@@ -52,7 +52,7 @@ COPY requirements.lock pyproject.toml /opt/raysight/
 USER 0
 RUN /opt/raysight/scripts/image system
 ENV LD_PRELOAD=libjemalloc.so.2 \
-    MALLOC_CONF=narenas:2,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
+    MALLOC_CONF=narenas:2,tcache:false,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
 USER 1000:100
 RUN --mount=from=wheel,source=/tmp/wheels,target=/tmp/wheels \
     --mount=from=gpu-wheels,source=/tmp/wheels,target=/tmp/gpu-wheels \
