@@ -47,7 +47,7 @@ def require_made(url: str) -> None:
         raise StoreAway(f"there is no store {str(file)!r}: check the path")
 
 
-def open_store(url: str, environment: Mapping[str, str]) -> Store:
+def open_store(url: str, environment: Mapping[str, str]) -> SealedStore:
     """The store that a URL names: ``sqlite:///path``, ``redis://...`` or ``rediss://...``; it connects when it is used.
 
     Raises StoreAway where the URL or a key can't be used.

@@ -14,7 +14,7 @@ class Record(NamedTuple):
 
     Attributes:
         value: what was put.
-        version: counts the changes of the record from 1; never reused, also where it was deleted and made again.
+        version: counts the changes of what it says from 1; never reused, also where it was deleted and made again.
     """
 
     value: bytes
@@ -75,6 +75,14 @@ class Store(Protocol):
 
     def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
         """Remove a record; without ``expected``, one that isn't there is none to remove. Raises as `put`."""
+        ...
+
+    def kinds(self) -> frozenset[str]:
+        """Of which there are records."""
+        ...
+
+    def rewrite(self, kind: str, key: str, value: bytes, version: int) -> None:
+        """Replace a record's value by another form of the same, without a new version. Raises Conflict."""
         ...
 
     def server(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,9 @@ DEFAULT_PREFIX = "raysight"
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 """Settings of Redis without which a change that was answered can be lost."""
 
+FLOORS = "floors"
+"""No kind of records: the highest version of any deleted record of each."""
+
 _CHECKED = """
 local function version(hash, field)
   local found = redis.call('HGET', hash, field)
@@ -43,7 +47,12 @@ redis.call('HSET', KEYS[1], key, string.format('%d:', new) .. value)
 return {'done', new}
 """
 
-# The floor is the highest version of any deleted record of the kind: one that is made again goes on above it.
+_REWRITE = """
+redis.call('HSET', KEYS[1], key, string.format('%d:', current) .. value)
+return {'done', current}
+"""
+
+# One that is made again goes on above the floor.
 _DELETE = """
 if current > 0 then
   redis.call('HSET', KEYS[2], kind, math.max(current, floor))
@@ -78,6 +87,7 @@ class RedisStore:
         )
         self._put = self._client.register_script(_CHECKED + _PUT)
         self._delete = self._client.register_script(_CHECKED + _DELETE)
+        self._rewrite = self._client.register_script(_CHECKED + _REWRITE)
 
     def all(self, kind: str) -> dict[str, Record]:
         with self._reached():
@@ -94,6 +104,15 @@ class RedisStore:
 
     def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
         self._change(self._delete, kind, key, b"", expected, guard)
+
+    def kinds(self) -> frozenset[str]:
+        pattern = re.sub(r"([][*?\\])", r"\\\1", self._prefix) + "*"
+        with self._reached():
+            found = {key.decode().removeprefix(self._prefix) for key in self._client.scan_iter(pattern)}
+        return frozenset(found - {FLOORS})
+
+    def rewrite(self, kind: str, key: str, value: bytes, version: int) -> None:
+        self._change(self._rewrite, kind, key, value, version, None)
 
     def server(self) -> str:
         with self._reached():
@@ -120,7 +139,7 @@ class RedisStore:
 
     def _change(self, script: Any, kind: str, key: str, value: bytes, expected: int | None, guard: Guard | None) -> int:
         guard_kind, guard_key, guard_version = guard if guard is not None else (kind, "", "")
-        keys = [self._prefix + kind, self._prefix + "floors", self._prefix + guard_kind]
+        keys = [self._prefix + kind, self._prefix + FLOORS, self._prefix + guard_kind]
         wanted = "" if expected is None else expected
         with self._reached():
             outcome, number = script(keys=keys, args=[kind, key, value, wanted, guard_key, guard_version])

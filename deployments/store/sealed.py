@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from deployments.store.protocol import Guard, Record, Store, StoreAway
+from deployments.store.protocol import Conflict, Guard, Record, Store, StoreAway
 
 KEY_VARIABLE = "RAYSIGHT_STORE_KEY"
 """Keys, split by commas: the first one encrypts, all of them decrypt."""
@@ -35,6 +36,8 @@ def keys_from(environment: Mapping[str, str]) -> tuple[str, ...]:
 class SealedStore:
     """`Store` around another one. Values that were stored before there was a key are read as they are.
 
+    Empty values, which tell nothing, are never encrypted: what counts of them is the version, with whatever key.
+
     Args:
         keys: of Fernet: 32 bytes in base64. Without one nothing is encrypted, and what is can't be read.
 
@@ -44,7 +47,8 @@ class SealedStore:
     def __init__(self, inner: Store, keys: Sequence[str]) -> None:
         self._inner = inner
         try:
-            self._box = MultiFernet([Fernet(key) for key in keys]) if keys else None
+            self._boxes = [Fernet(key) for key in keys]
+            self._box = MultiFernet(self._boxes) if keys else None
         except ValueError:
             raise StoreAway(f"a key in {KEY_VARIABLE} is none of Fernet: make one by {MAKE_KEY}") from None
 
@@ -56,17 +60,50 @@ class SealedStore:
         return self._opened(record) if record is not None else None
 
     def put(self, kind: str, key: str, value: bytes, expected: int | None, guard: Guard | None = None) -> int:
-        sealed = _MARK + self._box.encrypt(value) if self._box is not None else value
-        return self._inner.put(kind, key, sealed, expected, guard)
+        return self._inner.put(kind, key, self._sealed(value), expected, guard)
 
     def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
         self._inner.delete(kind, key, expected, guard)
+
+    def kinds(self) -> frozenset[str]:
+        return self._inner.kinds()
+
+    def rewrite(self, kind: str, key: str, value: bytes, version: int) -> None:
+        self._inner.rewrite(kind, key, self._sealed(value), version)
+
+    def renew(self) -> int:
+        """Encrypt with the first key what is not yet, be it with another one or with none: how many records that were.
+
+        Their versions stay. Other processes may read and write meanwhile. Raises StoreAway, also where no key opens a
+        record; what was done by then stays done.
+        """
+        renewed = 0
+        for kind in self._inner.kinds() if self._boxes else ():
+            for key, record in self._inner.all(kind).items():
+                value = self._opened(record).value
+                if self._is_new(record.value, value):
+                    continue
+                with suppress(Conflict):  # just written anew, or gone
+                    self.rewrite(kind, key, value, record.version)
+                    renewed += 1
+        return renewed
 
     def server(self) -> str:
         return self._inner.server()
 
     def close(self) -> None:
         self._inner.close()
+
+    def _sealed(self, value: bytes) -> bytes:
+        return _MARK + self._box.encrypt(value) if self._box is not None and value else value
+
+    def _is_new(self, stored: bytes, value: bytes) -> bool:
+        if not value:
+            return not stored
+        try:
+            return stored.startswith(_MARK) and bool(self._boxes[0].decrypt(stored.removeprefix(_MARK)))
+        except InvalidToken:
+            return False
 
     def _opened(self, record: Record) -> Record:
         if not record.value.startswith(_MARK):

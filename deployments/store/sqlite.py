@@ -56,6 +56,15 @@ class SqliteStore:
                 sql.execute("INSERT OR REPLACE INTO floors VALUES (?, ?)", (kind, floor))
                 sql.execute("DELETE FROM records WHERE kind = ? AND key = ?", (kind, key))
 
+    def kinds(self) -> frozenset[str]:
+        with self._transaction("BEGIN") as sql:
+            return frozenset(kind for (kind,) in sql.execute("SELECT DISTINCT kind FROM records"))
+
+    def rewrite(self, kind: str, key: str, value: bytes, version: int) -> None:
+        with self._transaction("BEGIN IMMEDIATE") as sql:
+            _checked(sql, kind, key, version, None)
+            sql.execute("UPDATE records SET value = ? WHERE kind = ? AND key = ?", (value, kind, key))
+
     def server(self) -> str:
         return ""  # none: a file is there or it isn't
 

@@ -22,6 +22,7 @@ from deployments.models.versions import ModelState, Order, Version
 from deployments.models.versions import Report as ModelReport
 from deployments.names import DEFAULT_MODEL
 from deployments.store.opening import is_local, open_store, refuse_nodes, warnings_of
+from deployments.store.renewal import renew
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
 from deployments.streams.history import HistoryEntry
@@ -67,7 +68,8 @@ class Supervisor:
         self._config = config
         self._policy = policy
         self._store = store
-        self._book = StreamBook(open_store(store, os.environ), None if is_local(store) else store)
+        self._sealed = open_store(store, os.environ)
+        self._book = StreamBook(self._sealed, None if is_local(store) else store)
         self._wake = asyncio.Event()
         self._lives = Lives(self._wake.set)
         self._models = ModelDesk()
@@ -252,6 +254,7 @@ class Supervisor:
         if not self._adopted.is_set():
             await self._adopt()
             self._adopted.set()
+            self._renewal = asyncio.create_task(renew(self._sealed))
         if asyncio.get_running_loop().time() >= self._find_at:
             self._find_at = asyncio.get_running_loop().time() + FIND_PERIOD_S
             self._lives.seek(self._book.epoch)

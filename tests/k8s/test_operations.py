@@ -254,8 +254,10 @@ def test_rotated_values_are_written_as_what_reads_them_takes_them(tmp_path: Path
     record = store(*keys).get("key", "k1")
     assert record is not None
     assert record.value == b"a key of the API"
-    with pytest.raises(StoreAway):  # so the old one stays
+    with pytest.raises(StoreAway):  # so the old one stays at first
         store(keys[0]).get("key", "k1")
+    store(*keys).renew()
+    assert store(keys[0]).get("key", "k1") == record
 
 
 def test_runbooks_can_be_links(tmp_path: Path) -> None:

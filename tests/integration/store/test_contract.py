@@ -70,6 +70,28 @@ def test_who_was_replaced_can_write_nothing(store: Store) -> None:
     assert store.get("stream", "gate") == Record(b"one", 1)
 
 
+def test_kinds_are_those_that_have_records(store: Store) -> None:
+    assert store.kinds() == frozenset()
+    store.put("stream", "gate", b"one", None)
+    store.put("key", "k1", b"", None)
+    store.put("stream", "door", b"one", None)
+    assert store.kinds() == {"stream", "key"}
+    store.delete("key", "k1", None)
+    assert store.kinds() == {"stream"}
+
+
+def test_a_record_that_is_rewritten_stays_at_its_version(store: Store) -> None:
+    store.put("stream", "gate", b"one", None)
+    store.put("stream", "gate", b"two", None)
+    store.rewrite("stream", "gate", b"two, in other words", 2)
+    assert store.get("stream", "gate") == Record(b"two, in other words", 2)
+    for key, version in (("gate", 1), ("gate", 3), ("nobody", 1)):
+        with pytest.raises(Conflict):
+            store.rewrite("stream", key, b"other", version)
+    assert store.all("stream") == {"gate": Record(b"two, in other words", 2)}
+    assert store.put("stream", "gate", b"three", 2) == 3
+
+
 def test_of_those_who_write_at_once_one_wins_each_version(open_store: Opener) -> None:
     def count(store: Store) -> int:
         lost = 0

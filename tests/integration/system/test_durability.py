@@ -12,8 +12,10 @@ import httpx
 import psutil
 import pytest
 import yaml
+from cryptography.fernet import Fernet
 
 from deployments.store.redis import RedisStore
+from deployments.store.sealed import KEY_VARIABLE
 from deployments.supervisor.book import take_over
 from serve_app.local import LocalCluster, Ports, free_port
 from tests.support.cluster import CONFIG, Raysight, wait_until
@@ -67,7 +69,7 @@ def kill_all(cluster: LocalCluster) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer) -> None:
+def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with site.cluster() as cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
         raysight = site.raysight(cluster, api)
         raysight.put("clip", CLIP)
@@ -78,6 +80,7 @@ def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer) -> None
         newest = {name: raysight.events(name, 1)[0]["sequence"] for name in before}
         another_supervisor_takes_over(site, raysight)
         kill_all(cluster)
+    monkeypatch.setenv(KEY_VARIABLE, Fernet.generate_key().decode())
     with site.cluster() as cluster, httpx.Client(base_url=cluster.api_url, timeout=30) as api:
         raysight = site.raysight(cluster, api)
         for name, old in before.items():
@@ -87,7 +90,15 @@ def test_no_stream_is_lost_whatever_dies(site: Site, camera: RtspServer) -> None
         assert raysight.view("clip")["spec"]["labels"] == {"site": "north"}
         assert raysight.view("camera")["spec"]["detect"]["confidence"] == 0.5
         assert raysight.status("camera")["generation"] == 2
+        wait_until(lambda: not in_clear_text(site), 30)  # nobody has changed the streams
         another_store_is_deployed_and_the_first_one_again(site, raysight)
+
+
+def in_clear_text(site: Site) -> list[str]:
+    store = RedisStore(site.redis.url)
+    records = [record for kind in store.kinds() for record in store.all(kind).values()]
+    assert records
+    return [record.value.decode() for record in records if record.value and not record.value.startswith(b"sealed:")]
 
 
 def the_store_goes_away_and_comes_back(site: Site, raysight: Raysight) -> None:
