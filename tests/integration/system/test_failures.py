@@ -228,14 +228,27 @@ create = stream_actor_class("orphan", 0.03, 200 * 1024**2, NOTHING)
 actor = create.remote(0, spec, 1, policy, 1, 0, NOTHING, (), Tenancy())
 """
 
-ORPHAN = MAKE_ACTOR + "print(ray.get(actor.report.remote(0, 0)).status.state)"
+ORPHAN = (
+    MAKE_ACTOR
+    + """
+try:
+    print(ray.get(actor.report.remote(0, 0)).status.state)
+except ray.exceptions.ActorDiedError:
+    print("found and ended before it was up")
+"""
+)
 
 TAKEN_BACK = (
     MAKE_ACTOR
     + """
-calls = [actor.events.remote(None, 0.0) for _ in range(2)]
-ray.cancel(calls[1])  # the actor is not up yet: Serve does this for viewers who leave
-ray.get([calls[0], actor.events.remote(None, 0.0)], timeout=15)
+while True:
+    calls = [actor.events.remote(None, 0.0) for _ in range(2)]
+    ray.cancel(calls[1])  # the actor is not up yet: Serve does this for viewers who leave
+    try:
+        ray.get([calls[0], actor.events.remote(None, 0.0)], timeout=15)
+        break
+    except ray.exceptions.ActorDiedError:  # nobody wants it: it was found and ended meanwhile
+        actor = create.remote(0, spec, 1, policy, 1, 0, NOTHING, (), Tenancy())
 """
 )
 
