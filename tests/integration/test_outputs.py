@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -164,6 +165,26 @@ def test_an_mp4_has_every_frame_at_its_time_with_its_size_and_the_sound(tmp_path
         assert len([packet for packet in result.demux(sound) if packet.size]) == len(heard)
 
 
+def test_an_mp4_indexes_each_gop_by_itself(tmp_path: Path) -> None:
+    """One index of all frames would be kept in memory until the file is closed, be that weeks."""
+    path = tmp_path / "out.mp4"
+    to = publisher(OutputSpec(url=str(path), gop_s=0.4))
+    for index, picture in enumerate(pictures(60)):
+        to.write(index * FRAME, picture, None)
+    to.close()
+    assert boxes(path) == [b"ftyp", b"moov", *[b"moof", b"mdat"] * 6, b"mfra"]
+
+
+def boxes(path: Path) -> list[bytes]:
+    """Of a file of ISO's base media format, the outermost."""
+    content, found, at = path.read_bytes(), [], 0
+    while at < len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        found.append(kind)
+        at += size
+    return found
+
+
 def test_an_mp4_of_a_writer_that_was_killed_can_be_played(tmp_path: Path) -> None:
     some = pictures(60)
     encoder = H264Encoder(some[0], time_base=TIME_BASE, fps=Fraction(25), bitrate=1_000_000, gop_s=0.4)
@@ -177,9 +198,10 @@ def test_an_mp4_of_a_writer_that_was_killed_can_be_played(tmp_path: Path) -> Non
         return index == 59
 
     eventually(send)
-    eventually(lambda: (tmp_path / "cut.mp4").stat().st_size > 1500)
+    path = tmp_path / "cut.mp4"
+    eventually(lambda: path.exists() and path.stat().st_size > 1500)
     sink.close()
-    assert len(frames_of(tmp_path / "cut.mp4")) >= 20
+    assert len(frames_of(path)) >= 20
 
 
 def test_an_output_says_why_no_packets_come(tmp_path: Path) -> None:
