@@ -12,9 +12,10 @@ COPY scripts/image scripts/runtime-requirements /opt/raysight/scripts/
 COPY requirements.lock pyproject.toml /opt/raysight/
 USER 0
 RUN /opt/raysight/scripts/image system
-# With glibc's malloc memory grows for hours: docs/reliability.md.
+# With glibc's malloc memory grows for hours, and with viewers where answers are results of Ray: docs/reliability.md.
 ENV LD_PRELOAD=libjemalloc.so.2 \
-    MALLOC_CONF=narenas:2,tcache:false,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
+    MALLOC_CONF=narenas:2,tcache:false,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0 \
+    RAY_SERVE_PROXY_USE_GRPC=1 RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=2147483647
 USER 1000:100
 RUN --mount=from=wheel,source=/tmp/wheels,target=/tmp/wheels \
     /opt/raysight/scripts/image python /tmp/wheels && /opt/raysight/scripts/image check
@@ -52,7 +53,8 @@ COPY requirements.lock pyproject.toml /opt/raysight/
 USER 0
 RUN /opt/raysight/scripts/image system
 ENV LD_PRELOAD=libjemalloc.so.2 \
-    MALLOC_CONF=narenas:2,tcache:false,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0
+    MALLOC_CONF=narenas:2,tcache:false,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0 \
+    RAY_SERVE_PROXY_USE_GRPC=1 RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=2147483647
 USER 1000:100
 RUN --mount=from=wheel,source=/tmp/wheels,target=/tmp/wheels \
     --mount=from=gpu-wheels,source=/tmp/wheels,target=/tmp/gpu-wheels \

@@ -48,6 +48,14 @@ REQUEST_TIMEOUT_S = 30.0
 GRPC_MESSAGE_LIMIT = 64 * 2**20 + 64 * 2**10
 """Longest message that Serve's gRPC port takes in: 2 GiB by default. The API refuses all above 64 MiB by itself."""
 
+ANSWERS_BY_GRPC = {
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
+}
+"""How the API's answers get to Serve's proxy. By default they are results of a call of Ray, which keeps 55 bytes of
+each part of an answer, such as a detection, until the answer ends, be that weeks (Ray 2.60). gRPC has a limit of 4 MiB
+of its own for what an answer has ready at once, such as a list of thousands of streams."""
+
 DRAIN_TIMEOUT_S = 6.0
 """The streams together get this long to finish their files and say goodbye to their servers."""
 
@@ -188,6 +196,7 @@ class LocalCluster:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_LIMIT),
+            **ANSWERS_BY_GRPC,
             **HEALTH_CHECKS,
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
             "RAY_task_events_report_interval_ms": "0",  # the GCS would grow by 10 MiB a minute: docs/reliability.md

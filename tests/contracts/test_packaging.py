@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serve_app.allocator import SETTINGS
+from serve_app.local import ANSWERS_BY_GRPC
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPS = ("serve_app", "deployments", "engines")
@@ -58,10 +59,12 @@ def test_an_installation_lacks_nothing() -> None:
 
 
 @pytest.mark.parametrize(("file", "times"), [("Dockerfile", 2), ("README.md", 1)])
-def test_wherever_ray_is_started_it_gets_the_same_allocator(file: str, times: int) -> None:
+def test_wherever_ray_is_started_it_keeps_memory_from_growing(file: str, times: int) -> None:
     told = (ROOT / file).read_text()
     assert told.count("LD_PRELOAD=libjemalloc.so.2") == times
     assert told.count(f"MALLOC_CONF={SETTINGS}") == times
+    for name, value in ANSWERS_BY_GRPC.items():
+        assert told.count(f"{name}={value}") == times
 
 
 def test_licence_and_notice_are_there() -> None:
