@@ -80,11 +80,10 @@ class SealedStore:
         renewed = 0
         for kind in self._inner.kinds() if self._boxes else ():
             for key, record in self._inner.all(kind).items():
-                value = self._opened(record).value
-                if self._is_new(record.value, value):
+                if self._is_new(record.value):
                     continue
                 with suppress(Conflict):  # just written anew, or gone
-                    self.rewrite(kind, key, value, record.version)
+                    self.rewrite(kind, key, self._opened(record).value, record.version)
                     renewed += 1
         return renewed
 
@@ -97,11 +96,12 @@ class SealedStore:
     def _sealed(self, value: bytes) -> bytes:
         return _MARK + self._box.encrypt(value) if self._box is not None and value else value
 
-    def _is_new(self, stored: bytes, value: bytes) -> bool:
-        if not value:
+    def _is_new(self, stored: bytes) -> bool:
+        """Whether it is what `put` would store now."""
+        if not stored.startswith(_MARK):
             return not stored
         try:
-            return stored.startswith(_MARK) and bool(self._boxes[0].decrypt(stored.removeprefix(_MARK)))
+            return bool(self._boxes[0].decrypt(stored.removeprefix(_MARK)))
         except InvalidToken:
             return False
 
