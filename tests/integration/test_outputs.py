@@ -83,6 +83,12 @@ def eventually(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
     return result
 
 
+def write_all(to: Publisher, some: Sequence[AvPicture]) -> None:
+    """One picture a frame's time, from 0 on."""
+    for index, picture in enumerate(some):
+        to.write(index * FRAME, picture, None)
+
+
 def keep_writing(to: Publisher, until: Callable[[], Any], start: int = 0, seconds: float = 20.0) -> int:
     """Frames at 50 a second until something holds; gives the pts after the last."""
     some = pictures(50)
@@ -169,8 +175,7 @@ def test_an_mp4_indexes_each_gop_by_itself(tmp_path: Path) -> None:
     """One index of all frames would be kept in memory until the file is closed, be that weeks."""
     path = tmp_path / "out.mp4"
     to = publisher(OutputSpec(url=str(path), gop_s=0.4))
-    for index, picture in enumerate(pictures(60)):
-        to.write(index * FRAME, picture, None)
+    write_all(to, pictures(60))
     to.close()
     assert boxes(path) == [b"ftyp", b"moov", *[b"moof", b"mdat"] * 6, b"mfra"]
 
@@ -228,8 +233,7 @@ def test_an_output_says_why_no_packets_come(tmp_path: Path) -> None:
 def test_hls_gives_a_playlist_whose_segments_hold_every_frame(tmp_path: Path) -> None:
     path = tmp_path / "live.m3u8"
     to = publisher(OutputSpec(url=str(path), gop_s=1.0))
-    for index, picture in enumerate(pictures(150)):
-        to.write(index * FRAME, picture, None)
+    write_all(to, pictures(150))
     to.close()
     lines = path.read_text().splitlines()
     segments = [line for line in lines if line.endswith(".ts")]
@@ -243,8 +247,7 @@ def test_hls_gives_a_playlist_whose_segments_hold_every_frame(tmp_path: Path) ->
 def test_a_new_size_goes_on_in_a_further_file_and_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"an earlier recording")
     to = publisher(OutputSpec(url=str(tmp_path / "out.mp4")))
-    for index, picture in enumerate(pictures(10) + pictures(10, 160, 120)):
-        to.write(index * FRAME, picture, None)
+    write_all(to, pictures(10) + pictures(10, 160, 120))
     to.close()
     assert (tmp_path / "out.mp4").read_bytes() == b"an earlier recording"
     assert len(frames_of(tmp_path / "out-2.mp4")) == len(frames_of(tmp_path / "out-3.mp4")) == 10
