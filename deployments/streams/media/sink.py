@@ -245,8 +245,8 @@ class _Nut:
 
     def __init__(self, video: Any, audio: Any | None) -> None:
         self._buffer = _Buffer()
-        # One syncpoint a packet at most and no index: nobody seeks in a pipe.
-        options = _AT_ONCE | {"write_index": "0"}
+        # Nobody seeks in a pipe, and either end keeps 190 bytes of each syncpoint, that is of each key frame, for ever.
+        options = _AT_ONCE | {"syncpoints": "none", "strict": "experimental"}
         self._container = av.open(self._buffer, "w", format="nut", options=options)
         self._video: Any = self._container.add_stream_from_template(video, opaque=True)
         self._audio: Any = None
