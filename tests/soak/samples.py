@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from tests.chaos.fleet import Fleet
 from tests.chaos.footprint import footprint
+from tests.chaos.watcher import Watcher
+from tests.support.cluster import Raysight
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,17 @@ class Sample:
     descriptors: float
     p99_ms: float | None
     rss_mb_of: dict[str, float] = field(default_factory=dict)
+
+
+class Fleet(Protocol):
+    """What is sampled."""
+
+    @property
+    def system(self) -> Raysight: ...
+    @property
+    def watcher(self) -> Watcher: ...
+    @property
+    def streams(self) -> frozenset[str]: ...
 
 
 def sampler(fleet: Fleet) -> Callable[[], Sample]:
