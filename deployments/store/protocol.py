@@ -85,6 +85,11 @@ class Store(Protocol):
         """Replace a record's value by another form of the same, without a new version. Raises Conflict."""
         ...
 
+    def tidy(self) -> None:
+        """Leave nothing in the files of what was replaced or deleted; what a store does beside other work may take a
+        moment longer. Raises StoreAway, also where another process is in the way."""
+        ...
+
     def server(self) -> str:
         """Names the process that serves the store: another one means that the store was down meanwhile."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
@@ -113,6 +113,11 @@ class RedisStore:
 
     def rewrite(self, kind: str, key: str, value: bytes, version: int) -> None:
         self._change(self._rewrite, kind, key, value, version, None)
+
+    def tidy(self) -> None:
+        """Has Redis write its file anew, beside all else."""
+        with self._reached(), suppress(redis.ResponseError):  # at it already, or a hosted one that forbids it
+            self._client.bgrewriteaof()
 
     def server(self) -> str:
         with self._reached():

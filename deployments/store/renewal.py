@@ -1,9 +1,13 @@
-"""After a key was exchanged: what is stored is encrypted anew, so that the old one is needed no more."""
+"""What the supervisor does to the store beside changes.
+
+After a key was exchanged, what is stored is encrypted anew, so that the old one is needed no more and opens nothing; and
+at the end the store is left tidy, so that a copy of its file has all of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from deployments.store.protocol import StoreAway
 from deployments.store.sealed import SealedStore
@@ -12,6 +16,12 @@ AGAIN_S = 60.0
 """How long to wait after a store was away, or held a record that no key opens."""
 
 logger = logging.getLogger(__name__)
+
+
+async def tidied(store: SealedStore) -> None:
+    """`SealedStore.tidy` before the store's processes end; a store that is away is left as it is."""
+    with suppress(StoreAway):
+        await asyncio.to_thread(store.tidy)
 
 
 async def renew(store: SealedStore) -> None:

@@ -46,6 +46,7 @@ class SealedStore:
 
     def __init__(self, inner: Store, keys: Sequence[str]) -> None:
         self._inner = inner
+        self._untidy = False
         try:
             self._boxes = [Fernet(key) for key in keys]
             self._box = MultiFernet(self._boxes) if keys else None
@@ -74,8 +75,8 @@ class SealedStore:
     def renew(self) -> int:
         """Encrypt with the first key what is not yet, be it with another one or with none: how many records that were.
 
-        Their versions stay. Other processes may read and write meanwhile. Raises StoreAway, also where no key opens a
-        record; what was done by then stays done.
+        Their versions stay, and nothing is left of what was stored before. Other processes may read and write
+        meanwhile. Raises StoreAway, also where no key opens a record; what was done by then stays done.
         """
         renewed = 0
         for kind in self._inner.kinds() if self._boxes else ():
@@ -85,7 +86,14 @@ class SealedStore:
                 with suppress(Conflict):  # just written anew, or gone
                     self.rewrite(kind, key, self._opened(record).value, record.version)
                     renewed += 1
+                    self._untidy = True
+        if self._untidy:
+            self._inner.tidy()
+            self._untidy = False
         return renewed
+
+    def tidy(self) -> None:
+        self._inner.tidy()
 
     def server(self) -> str:
         return self._inner.server()

@@ -65,6 +65,14 @@ class SqliteStore:
             _checked(sql, kind, key, version, None)
             sql.execute("UPDATE records SET value = ? WHERE kind = ? AND key = ?", (value, kind, key))
 
+    def tidy(self) -> None:
+        """All that is stored is in the one file afterwards, and the files beside it are empty."""
+        with self._connected() as sql:
+            sql.execute("VACUUM")  # also what was deleted before `secure_delete`
+            (in_the_way, *_) = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if in_the_way:
+            raise StoreAway(f"the store {self._path} can't be tidied: another process reads it")
+
     def server(self) -> str:
         return ""  # none: a file is there or it isn't
 
@@ -74,18 +82,24 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """One transaction; whatever SQLite says becomes StoreAway, and the next call opens the file anew."""
+        """One transaction."""
+        with self._connected() as sql:
+            sql.execute(begin)
+            try:
+                yield sql
+            except BaseException:
+                if sql.in_transaction:  # a full disk has ended it already
+                    sql.execute("ROLLBACK")
+                raise
+            sql.execute("COMMIT")
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """Whatever SQLite says becomes StoreAway, and the next call opens the file anew."""
         with self._lock:
             try:
-                sql = self._connection = self._connection or self._open()
-                sql.execute(begin)
-                try:
-                    yield sql
-                except BaseException:
-                    if sql.in_transaction:  # a full disk has ended it already
-                        sql.execute("ROLLBACK")
-                    raise
-                sql.execute("COMMIT")
+                self._connection = self._connection or self._open()
+                yield self._connection
             except (sqlite3.Error, OSError) as error:
                 self._close()
                 raise StoreAway(f"the store {self._path} can't be used: {error}") from error
@@ -101,6 +115,7 @@ class SqliteStore:
                 for statement in _SCHEMA:
                     sql.execute(statement)
             sql.execute("PRAGMA synchronous = FULL")
+            sql.execute("PRAGMA secure_delete = ON")
         except BaseException:
             sql.close()
             raise

@@ -22,7 +22,7 @@ from deployments.models.versions import ModelState, Order, Version
 from deployments.models.versions import Report as ModelReport
 from deployments.names import DEFAULT_MODEL
 from deployments.store.opening import is_local, open_store, refuse_nodes, warnings_of
-from deployments.store.renewal import renew
+from deployments.store.renewal import renew, tidied
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
 from deployments.streams.history import HistoryEntry
@@ -168,6 +168,7 @@ class Supervisor:
         await self._endings.end(list(self._lives))
         for stream_id in self._book.leased - self._lives.haunted:
             await self._book.release(stream_id)
+        await tidied(self._sealed)
 
     async def end(self, epoch: int) -> None:
         """End this process for good where it has that epoch: another supervisor took over."""

@@ -18,6 +18,7 @@ from deployments.store.redis import RedisStore
 from deployments.store.sealed import KEY_VARIABLE, SealedStore
 from deployments.store.sqlite import SqliteStore
 from tests.integration.store.conftest import Opener
+from tests.support.cluster import wait_until
 from tests.support.redis_server import RedisServer
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
@@ -29,6 +30,11 @@ def fill(*stores: SealedStore) -> None:
             store.put(kind, f"{number}", b"to be changed", None)
             store.put(kind, f"{number}", b"hunter%d" % number, 1)
         store.put("lease", f"{number}", b"", None)
+
+
+def assert_unwritten(word: bytes, folder: Path) -> None:
+    """No file has it, be it after the moment that Redis takes."""
+    wait_until(lambda: not any(word in path.read_bytes() for path in folder.rglob("*") if path.is_file()))
 
 
 def kept(store: SealedStore) -> dict[str, dict[str, Record]]:
@@ -46,6 +52,7 @@ def test_all_is_encrypted_with_the_first_key_at_its_old_version(
     assert open_store(url, both).renew() == 4  # two in clear text and two with the old key; those with the new one stay
     assert kept(open_store(url, {KEY_VARIABLE: NEW})) == before
     assert open_store(url, both).renew() == 0
+    assert_unwritten(b"hunter", redis_server.folder if kind == "redis" else tmp_path)
     bare = RedisStore(url) if kind == "redis" else SqliteStore(tmp_path / "registry.db")
     assert not any(b"hunter" in record.value for of in bare.kinds() for record in bare.all(of).values())
 
