@@ -187,7 +187,6 @@ class LocalCluster:
 
     def environment(self) -> dict[str, str]:
         """Environment of every process of the cluster, and of programs that want to join it."""
-        assert self._folder is not None
         return {
             **os.environ,
             **allocator(os.environ),
@@ -201,8 +200,8 @@ class LocalCluster:
             "RAY_worker_niceness": "0",  # of 15 by default: a browser beside it would take the engine's time
             "RAY_task_events_report_interval_ms": "0",  # the GCS would grow by 10 MiB a minute: docs/reliability.md
             "RAY_GRAFANA_DATA_DASHBOARD_UID": DASHBOARD_UID,
-            "RAY_TMPDIR": str(self._folder),
-            "TMPDIR": str(self._folder),  # what its processes leave behind goes with it
+            "RAY_TMPDIR": str(self._rays),
+            "TMPDIR": str(self.folder),  # what its processes leave behind goes with it
             "AUTOSCALER_METRIC_PORT": str(free_port()),
             "DASHBOARD_METRIC_PORT": str(free_port()),
             "PYTHONUNBUFFERED": "1",
@@ -223,9 +222,19 @@ class LocalCluster:
 
     @property
     def folder(self) -> Path:
-        """Where Ray keeps its logs while it runs."""
+        """Of temporary files and logs while it runs; nobody but its owner can enter it."""
         assert self._folder is not None
         return self._folder
+
+    @property
+    def logs(self) -> Path:
+        """Where the logs of all processes are."""
+        return self._rays / "session_latest" / "logs"
+
+    @property
+    def _rays(self) -> Path:
+        """Ray opens its own folder to everybody, and the first admin's key is in its logs."""
+        return self.folder / "ray"
 
     @property
     def pid(self) -> int:
@@ -321,7 +330,7 @@ class LocalCluster:
             f"--dashboard-port={self.ports.dashboard}",
             "--min-worker-port=0",  # any free ones: those that Ray has by default, 10002 to 19999, may be people's
             "--max-worker-port=0",
-            f"--temp-dir={self._folder}",
+            f"--temp-dir={self._rays}",
             f"--resources={json.dumps(self.resources)}",
             "--disable-usage-stats",
             *cpus,

@@ -85,7 +85,7 @@ def watching(
     raysight: Raysight, tmp_path_factory: pytest.TempPathFactory, prometheus_port: int
 ) -> Iterator[Prometheus]:
     """A Prometheus that finds the system by Ray's own file."""
-    discovery = raysight.cluster.folder / "session_latest" / "prom_metrics_service_discovery.json"
+    discovery = raysight.cluster.logs.parent / "prom_metrics_service_discovery.json"
     with prometheus(tmp_path_factory.mktemp("prometheus"), discovery, prometheus_port) as watching:
         yield watching
 
@@ -164,7 +164,7 @@ def test_logs_are_json_lines_that_name_their_stream(raysight: Raysight) -> None:
     node = raysight.status("street")["node"]
 
     def told() -> list[dict[str, Any]]:
-        files = raysight.cluster.folder.glob("session_latest/logs/worker-*.err")
+        files = raysight.cluster.logs.glob("worker-*.err")
         lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
         return [json.loads(line) for line in lines if line.startswith('{"asctime"')]
 

@@ -62,7 +62,7 @@ def counts_together(cluster: LocalCluster) -> bool:
 
 def logs(cluster: LocalCluster, pattern: str) -> dict[str, str]:
     """By name, each once: `session_latest` is a link."""
-    found = cluster.folder.glob(f"session_2*/logs/{pattern}")
+    found = cluster.logs.glob(pattern)
     return {log.name: log.read_text(errors="replace") for log in found if log.is_file()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ FIRST_KEY = re.compile(r"the first admin key, shown this once: (rsk_bootstrap_[0
 
 def logged_keys(served: Raysight) -> list[str]:
     """Keys that processes of the cluster have printed."""
-    logs = served.cluster.folder.glob("session_*/logs/**/*")
+    logs = served.cluster.logs.glob("**/*")
     return [key for log in logs if log.is_file() for key in FIRST_KEY.findall(log.read_text(errors="replace"))]
 
 
@@ -65,6 +66,13 @@ def test_nobody_enters_without_a_key(closed: Raysight) -> None:
         assert (response.status_code, response.json()["code" if path != "/v2" else "error"] != "") == (401, True)
     assert closed.api.get("/healthz").json() == {"status": "ok"}
     wait_until(lambda: closed.api.get("/readyz").json() == {"status": "ready"})
+
+
+def test_nobody_else_on_the_machine_can_read_the_logs(closed: Raysight, admin: httpx.Client) -> None:
+    private = closed.cluster.folder
+    assert logged_keys(closed) != []
+    assert closed.cluster.logs.is_relative_to(private)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 def test_a_key_for_one_site(closed: Raysight, admin: httpx.Client) -> None:
