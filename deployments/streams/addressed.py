@@ -35,5 +35,5 @@ class Addressed(Strict):
             return {**data, "url": clean}
         given = data.get("credentials")
         if isinstance(given, dict) and "secret" in given:  # which no URL can hold
-            return {**data, "url": clean, "credentials": {**found.model_dump(), "secret": given["secret"]}}
+            return {**data, "url": clean, "credentials": {**found.revealed(), "secret": given["secret"]}}
         return {**data, "url": clean, "credentials": found}

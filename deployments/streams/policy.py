@@ -35,6 +35,9 @@ SINK_SUFFIX = ".jsonl"
 SINK_STATE = "sinks"
 """Folder below the output root where events wait that could not be sent."""
 
+CLIPS = "clips"
+"""Folder below the output root that has a folder of clips for each stream."""
+
 METADATA_ADDRESSES = frozenset(
     ipaddress.ip_address(address)
     for address in (
@@ -106,7 +109,7 @@ class UrlPolicy(BaseModel):
         field = "output.url"
         scheme = _scheme(url, OUTPUT_SCHEMES, field)
         if scheme == "file":
-            path = _inside(self.output_root, url, field)
+            path = self._written(url, field)
             if path.suffix.lower() not in OUTPUT_SUFFIXES:
                 raise InvalidSpec(field, f"A file output ends in {' or '.join(OUTPUT_SUFFIXES)}.")
             return str(path)
@@ -119,12 +122,17 @@ class UrlPolicy(BaseModel):
         if _scheme(url, SINK_SCHEMES, field) != "file":
             self._check_host(_split(url, field), field, resolver or resolve)
             return url
-        path = _inside(self.output_root, url, field)
+        path = self._written(url, field)
         if path.suffix != SINK_SUFFIX:
             raise InvalidSpec(field, f"A file of events ends in {SINK_SUFFIX}.")
-        if path.is_relative_to(self.output_root.resolve() / SINK_STATE):
-            raise InvalidSpec(field, f"The folder {SINK_STATE} is for events that wait: take another.")
         return str(path)
+
+    def _written(self, url: str, field: str) -> Path:
+        path = _inside(self.output_root, url, field)
+        for own, what in ((SINK_STATE, "events that wait"), (CLIPS, "clips, which every stream has its own of")):
+            if path.is_relative_to(self.output_root.resolve() / own):
+                raise InvalidSpec(field, f"The folder {own} is for {what}: take another.")
+        return path
 
     def addresses(self, url: str, *, resolver: Resolver | None = None, field: str = "source.url") -> list[str]:
         """Those to connect to for a URL, all of them allowed, each once; raises as `check_source`."""
@@ -156,7 +164,7 @@ class UrlPolicy(BaseModel):
             return "a multicast address"
         if address.is_unspecified or address in ipaddress.IPv4Network("0.0.0.0/8"):
             return "an unspecified address"
-        if not self.allow_private and not address.is_global:
+        if not self.allow_private and (not address.is_global or getattr(address, "is_site_local", False)):
             return "a private address"
         return None
 

@@ -9,6 +9,7 @@ off: no server ever gets them.
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -23,6 +24,7 @@ MASK = "***"
 """What stands for a secret in the path of a URL that is shown."""
 
 _AFTER_SCHEME = re.compile(r"://(?:(?!://)\S)*")
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 _BESIDE = re.compile(r"(&|;(?=[^=&;]+=))")
 """Between parameters; a ``;`` that none follows belongs to a value."""
 
@@ -52,12 +54,25 @@ class Credentials(BaseModel):
         default=None, min_length=16, description="Webhooks only: the key that signs what is sent."
     )
 
+    def revealed(self) -> dict[str, Any]:
+        """As JSON has them. Never log or show the result."""
+        found: dict[str, Any] = {}
+        for name, value in self:
+            if isinstance(value, SecretStr):
+                found[name] = value.get_secret_value()
+            elif value:
+                found[name] = {key: secret.get_secret_value() for key, secret in value.items()}
+        return found
+
 
 def split_credentials(url: str) -> tuple[str, Credentials | None]:
-    """Split ``url`` into what may be shown and its secrets, None where it has none.
+    """Split ``url`` into what may be shown, its scheme in small letters as FFmpeg takes it, and its secrets.
+
+    The secrets are None where it has none.
 
     Raises ValueError, which quotes nothing of the URL, where it can't be told what is secret.
     """
+    url = _SCHEME.sub(lambda scheme: scheme[0].lower(), url)
     try:
         parts = urlsplit(url)
     except ValueError:

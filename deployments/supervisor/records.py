@@ -6,11 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.spec import StreamSpec
-from deployments.streams.urls import Credentials
 from deployments.supervisor.registry import Entry
 
 
@@ -47,7 +44,7 @@ def pack(kept: Kept) -> bytes:
     )
     for part, stored in parts:
         if part.credentials is not None:
-            stored["credentials"] = _revealed(part.credentials)
+            stored["credentials"] = part.credentials.revealed()
     fields = {
         "spec": shown,
         "generation": kept.entry.generation,
@@ -68,13 +65,3 @@ def unpack(record: bytes) -> Kept:
         return Kept(entry, int(fields["epoch"]), int(fields["reserved"]), grant, accepted_at)
     except (KeyError, TypeError) as error:
         raise ValueError(f"the record lacks {error}") from None
-
-
-def _revealed(credentials: Credentials) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in credentials:
-        if isinstance(value, SecretStr):
-            found[name] = value.get_secret_value()
-        elif value:
-            found[name] = {key: secret.get_secret_value() for key, secret in value.items()}
-    return found

@@ -10,11 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from deployments.streams.policy import UrlPolicy
+from deployments.streams.policy import CLIPS, UrlPolicy
 from deployments.streams.recording.spec import NAME, Clip
-
-FOLDER = "clips"
-"""Below the output root; in it a folder for each stream."""
 
 PART_BYTES = 1 << 20
 """What is read at once of a clip."""
@@ -36,7 +33,7 @@ class Shelf:
     """Safe to use from several threads: a file appears when it is complete."""
 
     def __init__(self, policy: UrlPolicy, stream_id: str) -> None:
-        self._folder = policy.output_root / FOLDER / stream_id
+        self._folder = policy.output_root / CLIPS / stream_id
 
     def new(self, name: str) -> Path:
         """Where to write a clip until `keep`; what an earlier life left there goes. Raises OSError."""

@@ -28,6 +28,7 @@ class RedisSender:
         password = secrets.password.get_secret_value() if secrets is not None and secrets.password is not None else None
         self._connection = _connection(parts.scheme, spec.url, parts.port or PORT, dial)(
             host=parts.hostname,
+            port=parts.port or PORT,  # for its messages
             db=int(parts.path.lstrip("/") or 0),
             username=username or None,
             password=password,

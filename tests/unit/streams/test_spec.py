@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from deployments.streams.sinks.spec import SinkSpec
 from deployments.streams.spec import OutputSpec, SourceSpec, StreamSpec, StreamStatus, StreamView
 
 SECRET = "s3cret"
@@ -62,6 +64,20 @@ def test_credentials_travel_with_the_spec_between_processes() -> None:
     spec = StreamSpec.model_validate(FULL)
     assert pickle.loads(pickle.dumps(spec)) == spec
     assert StreamSpec.model_validate(spec.model_dump()) != spec
+
+
+@pytest.mark.parametrize("sent", ["python", "json"])
+def test_a_webhook_may_have_secrets_in_its_url_and_one_to_sign_with(sent: str) -> None:
+    given = {"url": "https://hooks/1?token=s3cret", "credentials": {"secret": "of 16 characters"}}
+    sink = SinkSpec.model_validate(given) if sent == "python" else SinkSpec.model_validate_json(json.dumps(given))
+    assert sink.url == "https://hooks/1"
+    assert sink.credentials is not None
+    assert sink.credentials.revealed() == {"query": {"token": "s3cret"}, "secret": "of 16 characters"}
+
+
+def test_a_scheme_is_taken_in_any_spelling() -> None:
+    assert SourceSpec(url="HTTP://Camera/A").url == "http://Camera/A"
+    assert SourceSpec(url="RTSP://user:Word@Camera/A").url == "rtsp://Camera/A"
 
 
 def test_credentials_in_the_url_win() -> None:
