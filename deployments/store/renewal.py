@@ -1,7 +1,8 @@
 """What the supervisor does to the store beside changes.
 
-After a key was exchanged, what is stored is encrypted anew, so that the old one is needed no more and opens nothing; and
-at the end the store is left tidy, so that a copy of its file has all of it."""
+After a key was exchanged, what is stored is encrypted anew, so that the old one is needed no more and opens nothing.
+At the end the store is left tidy, so that a copy of its file has all of it.
+"""
 
 from __future__ import annotations
 

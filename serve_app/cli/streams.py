@@ -64,7 +64,8 @@ def apply(
 
     {ref: NAME} is looked up in the --secrets file, then in the environment as RAYSIGHT_CREDENTIALS_NAME (in capitals,
     _ for -): "user:password", or JSON with username, password, query. A server that has a stream's credentials
-    already keeps them.
+    already keeps them. A dry run compares with what the server exports: it can't tell whether credentials would change,
+    nor what the server would refuse.
     """
     from serve_app.cli.showing import document
     from serve_app.fleet.file import read_fleet, read_secrets
@@ -105,5 +106,7 @@ def _show(plan: Any, refused: dict[str, str], dry_run: bool) -> None:
         else:
             shown.add_row(step.stream_id, Text(verdict, style), Text("\n".join(step.differences)))
     console().print(shown)
-    counts = {verdict: sum(step.verdict.value == verdict for step in plan) for verdict in (*styles, "unchanged")}
+    done = [step.verdict.value for step in plan if step.stream_id not in refused]
+    counts = {verdict: done.count(verdict) for verdict in (*styles, "unchanged")}
+    counts |= {"refused": len(refused)} if refused else {}
     console().print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))

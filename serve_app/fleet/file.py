@@ -67,9 +67,24 @@ def read_fleet(text: str, secrets: Secrets) -> dict[str, Wanted]:
     return {str(stream_id): _wanted(str(stream_id), spec, secrets) for stream_id, spec in fleet.items()}
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that a mapping has twice, of which YAML's last would win."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                continue
+            if name.value in seen:
+                raise FleetError(f"line {name.start_mark.line + 1}: {name.value!r} is there twice: leave one out")
+            seen.add(name.value)
+        return node
+
+
 def _mapping(text: str, what: str) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         raise FleetError(f"{what} is no YAML" + (f": see line {place.line + 1}" if place else "")) from None
@@ -85,6 +100,8 @@ def _wanted(stream_id: str, spec: Any, secrets: Secrets) -> Wanted:
         body: dict[str, Any] = json.loads(json.dumps(spec, default=str))
     except (TypeError, ValueError):
         raise FleetError(f"stream {stream_id}: its names must be texts, and it can't hold itself") from None
+    if body.get("id", stream_id) != stream_id:
+        raise FleetError(f"stream {stream_id}: `id` says {body['id']!r}: leave it out")
     unknown = []
     for part in _addressed(body):
         given = part.get("credentials")

@@ -15,7 +15,8 @@ import pytest
 import uvicorn
 import yaml
 
-from deployments.errors import StreamNotFound
+from deployments.errors import InvalidSpec, StreamNotFound
+from deployments.names import DEFAULT_MODEL
 from deployments.store.sqlite import SqliteStore
 from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
 from deployments.supervisor.book import StreamBook
@@ -34,6 +35,8 @@ class StoredStreams(MemoryStreams):
         self.book = book
 
     async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
+        if spec.detect.model != DEFAULT_MODEL:  # as the supervisor does
+            raise InvalidSpec("detect.model", "There is no such model.")
         return _view(await self.book.create(spec, quota))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
@@ -183,6 +186,23 @@ def test_sinks_keep_what_nobody_gave_and_are_as_they_were_exported(site: Site) -
     assert "RAYSIGHT_CREDENTIALS_GATE_SINK_0" in site.apply(fleet, status=2)
 
 
+def test_names_may_be_merged_into_several_streams(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("""
+streams:
+  a: &a {source: {url: "testsrc://"}, priority: 1}
+  b: &b {<<: *a, priority: 2}
+  c: {<<: *b, priority: 3}
+""")
+    assert "3 created" in site.run("apply", str(tmp_path / "fleet.yaml"))
+    assert [site.book.get(stream_id).spec.priority for stream_id in "abc"] == [1, 2, 3]
+
+
+def test_what_the_server_refuses_is_not_counted_as_done(site: Site) -> None:
+    fleet = {"a": {"source": {"url": "file:a.mp4"}}, "b": {"source": {"url": "testsrc://"}, "detect": {"model": "no"}}}
+    said = site.apply(fleet, status=1)
+    assert "1 created, 0 changed, 0 deleted, 0 unchanged, 1 refused" in said
+
+
 def test_what_can_not_be_done_is_said_in_a_line(site: Site, tmp_path: Path) -> None:
     fleet: dict[str, Any] = {"gate": {"source": {"url": "rtsp://10.0.0.7/1", "credentials": {"ref": "gate-source"}}}}
     said = site.apply(fleet, status=2)
@@ -198,6 +218,11 @@ def test_what_can_not_be_done_is_said_in_a_line(site: Site, tmp_path: Path) -> N
     assert "stream a: outputs" in site.apply({"a": {"source": {"url": "testsrc://"}, "outputs": 5}}, status=2)
     (tmp_path / "fleet.yaml").write_text("streams: {a: {source: {url: 'testsrc://'}, labels: {2026-01-01: x}}}")
     assert "must be texts" in site.run("apply", str(tmp_path / "fleet.yaml"), status=2)
+    (tmp_path / "fleet.yaml").write_text(
+        "streams:\n  a: {source: {url: 'testsrc://'}}\n  a: {source: {url: 'testsrc://'}}\n"
+    )
+    assert "line 3: 'a' is there twice" in site.run("apply", "--prune", str(tmp_path / "fleet.yaml"), status=2)
+    assert "stream a: `id` says 'b'" in site.apply({"a": {"id": "b", "source": {"url": "testsrc://"}}}, status=2)
     assert "can't be written" in site.run("export", str(tmp_path / "no" / "fleet.yaml"), status=2)
     with pytest.raises(StreamNotFound):
         site.book.get("gate")

@@ -106,7 +106,9 @@ def test_a_name_is_refused_for_any_of_its_addresses(policy: UrlPolicy) -> None:
     assert policy.check_source("rtsp://camera/x", resolver=lambda host: ["10.0.0.7"]) == "rtsp://camera/x"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "192.168.1.2", "[::1]", "[fd12::1]", "[fec0::1]", "2130706433"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.0.0.7", "192.168.1.2", "[::1]", "[fd12::1]", "[fec0::1]", "2130706433"]
+)
 def test_private_addresses_are_a_matter_of_the_setting(policy: UrlPolicy, host: str) -> None:
     url = f"rtsp://{host}/x"
     assert policy.check_source(url, resolver=no_resolver) == url
@@ -162,7 +164,14 @@ def test_outputs_to_files(policy: UrlPolicy) -> None:
 
 def test_sinks(policy: UrlPolicy) -> None:
     assert policy.check_sink("file:a/b.jsonl") == str(policy.output_root.resolve() / "a/b.jsonl")
-    for url in ("file:a.mp4", "file:sinks/gate/x.jsonl", "file:a/../sinks/x.jsonl", "file:clips/x/y.jsonl", "rtmp://media/live", "mqtt:///x"):
+    for url in (
+        "file:a.mp4",
+        "file:sinks/gate/x.jsonl",
+        "file:a/../sinks/x.jsonl",
+        "file:clips/x/y.jsonl",
+        "rtmp://media/live",
+        "mqtt:///x",
+    ):
         with pytest.raises(InvalidSpec):
             policy.check_sink(url, resolver=no_resolver)
     for url in ("file:../a.jsonl", "https://169.254.169.254/x", "mqtt://[::ffff:169.254.169.254]/x", "redis://0.0.0.0"):
