@@ -6,15 +6,16 @@ No postponed annotations here: Serve reads the builder's to validate ``args``.
 from ray import serve
 
 from serve_app.config import AppArgs
-from serve_app.deployment import Ingress, build_api, refuse_open_doors
+from serve_app.deployment import Ingress, build_api, require_doors
 
 
 def build_app(args: AppArgs) -> serve.Application:
     """Bind the API; it finds the Detector by name and starts the supervisor where there is none yet.
 
-    Raises OpenDoors where others than this machine could call it and it asks nobody.
+    Raises OpenDoors where others than this machine could call it and it asks nobody, EngineError where its doors can't
+    be as wanted.
     """
-    refuse_open_doors(args)
+    require_doors(args)
     ingress = serve.deployment(
         name="Ingress",
         num_replicas=args.num_replicas,

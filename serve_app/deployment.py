@@ -50,7 +50,7 @@ from serve_app.api.places import Places
 from serve_app.api.ports import DetectResult, NodeLoad
 from serve_app.api.v2.rpc import InferenceRpc
 from serve_app.auth.audit import AuditLog
-from serve_app.auth.config import close_doors
+from serve_app.auth.config import close_doors, session_secret
 from serve_app.auth.listening import require_closed_or_local
 from serve_app.auth.together.actor import AskTally
 from serve_app.config import AppArgs
@@ -121,7 +121,7 @@ class Ingress:
 
 def build_api(args: AppArgs) -> FastAPI:
     """The API over the cluster's actors; runs in the replica. Raises EngineError where its doors can't be as wanted."""
-    refuse_open_doors(args)
+    require_doors(args)
     store = open_store(args.store_url, os.environ)
     doors = close_doors(args, store, args.num_replicas, AskTally)
     policy = args.policy()
@@ -139,11 +139,16 @@ def build_api(args: AppArgs) -> FastAPI:
     )
 
 
-def refuse_open_doors(args: AppArgs) -> None:
-    """Raises OpenDoors where others than this machine could call an API that asks nobody; Serve is there by then."""
+def require_doors(args: AppArgs) -> None:
+    """Raises OpenDoors where others than this machine could call an API that asks nobody; Serve is there by then.
+
+    And EngineError where its replicas could not sign sessions, which no start of theirs would mend.
+    """
     # The only place that has what Serve listens on: its public status has ports of proxies, not their host.
     client = _get_global_client()
     require_closed_or_local(args.auth, client.http_config.host if client is not None else None, args.grpc_from)
+    if args.auth != "off":
+        session_secret(os.environ, args.num_replicas)
 
 
 class ClusterStreams:

@@ -51,7 +51,7 @@ class SealedStore:
             self._boxes = [Fernet(key) for key in keys]
             self._box = MultiFernet(self._boxes) if keys else None
         except ValueError:
-            raise StoreAway(f"a key in {KEY_VARIABLE} is none of Fernet: make one by {MAKE_KEY}") from None
+            raise StoreAway(f"a key in {KEY_VARIABLE} or its file is none of Fernet: make one by {MAKE_KEY}") from None
 
     def all(self, kind: str) -> dict[str, Record]:
         return {key: self._opened(record) for key, record in self._inner.all(kind).items()}
@@ -121,4 +121,6 @@ class SealedStore:
         try:
             return Record(self._box.decrypt(record.value.removeprefix(_MARK)), record.version)
         except InvalidToken:
-            raise StoreAway(f"no key in {KEY_VARIABLE} opens what is stored: add the one it was stored with") from None
+            raise StoreAway(
+                f"no key in {KEY_VARIABLE} or its file opens what is stored: add the one it was stored with"
+            ) from None

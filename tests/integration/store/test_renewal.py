@@ -106,7 +106,7 @@ def test_it_goes_on_once_what_is_missing_is_there_and_says_so(
     warnings: list[tuple[object, ...]] = []
     asyncio.run(both())
     (warning,) = warnings  # once, however often it was tried
-    assert "no key in RAYSIGHT_STORE_KEY opens what is stored" in str(warning[1])
+    assert "no key in RAYSIGHT_STORE_KEY or its file opens what is stored" in str(warning[1])
     (done,) = caplog.messages
     assert "needs the first key only" in done
     assert open_store(url, {KEY_VARIABLE: NEW}).get("stream", "gate") == Record(b"one", 1)

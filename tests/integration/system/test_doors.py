@@ -149,3 +149,12 @@ def test_an_open_api_is_refused_to_others(tmp_path: Path, closed: Raysight) -> N
     config["applications"][1] = {**config["applications"][1], "args": {"grpc_from": "anywhere"}}
     with pytest.raises(StartError, match=r"`grpc_from: anywhere` would open the API.*Set `auth: keys`"):
         closed.cluster.deploy(config)
+
+
+@pytest.mark.long
+def test_replicas_without_a_common_secret_are_refused_before_they_start(closed: Raysight) -> None:
+    config = {**closed.config, "applications": [dict(one) for one in closed.config["applications"]]}
+    config["applications"][1]["args"] = {**config["applications"][1]["args"], "num_replicas": 2}
+    with pytest.raises(StartError, match="several replicas of the API need one secret") as refused:
+        closed.cluster.deploy(config)
+    assert "retries" not in str(refused.value)
