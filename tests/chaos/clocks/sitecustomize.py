@@ -2,7 +2,8 @@
 
 The offset in seconds is in the file named by the process's id in the folder ``CHAOS_CLOCKS``; no file, no offset.
 Monotonic clocks stay true, as they do on a machine whose clock is set. libfaketime 0.9.10 would do so from outside and
-for C as well, but makes ``clock_nanosleep`` fail with EINVAL as soon as the monotonic clock is left true.
+for C as well, but makes ``clock_nanosleep`` fail with EINVAL as soon as the monotonic clock is left true; the newer one
+of the package libfaketime 3.0.1 does not, and hangs before a process begins that has jemalloc.
 """
 
 from __future__ import annotations
