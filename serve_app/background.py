@@ -27,6 +27,9 @@ STATE_VARIABLE = "RAYSIGHT_STATE"
 _FILE = "system.json"
 _POLL_S = 0.3
 
+CRASHED = "crashed"
+"""Folder of the state's with the logs of the last system that ended by itself."""
+
 Say = Callable[[str], None]
 
 
@@ -101,6 +104,7 @@ def up(config: Path, ports: Ports, state: Path, say: Say) -> tuple[System, bool]
         if found is not None and found.runs:
             return found, False
         if found is not None:
+            _keep_logs(found, state, say)
             _forget(found, state)
         _refuse_taken(ports)
         cluster = LocalCluster(config.resolve(), ports, say=say)
@@ -133,6 +137,8 @@ def down(state: Path, key: str | None, say: Say) -> System | None:
             end_family(found.pid)
         for pid in _left(found.folder):  # of a Ray whose first process was killed
             end_family(pid)
+        if not ran:
+            _keep_logs(found, state, say)
         _forget(found, state)
         return found if ran else None
 
@@ -180,6 +186,16 @@ def _left(folder: str) -> list[int]:
                 logs = [file.path for file in process.open_files()]
                 found += [process.pid] if any(path.startswith(f"{folder}/") for path in logs) else []
     return found
+
+
+def _keep_logs(system: System, state: Path, say: Say) -> None:
+    """Of a system that nobody ended: they may tell why it did."""
+    kept = state / CRASHED
+    shutil.rmtree(kept, ignore_errors=True)
+    for logs in Path(system.folder).glob("ray/session_2*/logs"):
+        with suppress(OSError):  # what can't be kept must not keep the next one from starting
+            shutil.copytree(logs, kept, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+        say(f"what ran before ended by itself; its logs are in {kept}")
 
 
 def _forget(system: System, state: Path) -> None:

@@ -114,7 +114,8 @@ def test_what_can_not_be_started_is_said_and_leaves_nothing(shell: Shell) -> Non
 def test_another_process_with_the_same_pid_is_left_alone(shell: Shell) -> None:
     """What `up` started is long gone, and its pid belongs to somebody else."""
     folder = shell.folder / "ray"
-    folder.mkdir()
+    (logs := folder / "ray" / "session_2026-11-01" / "logs").mkdir(parents=True)
+    (logs / "raylet.err").write_text("why it died")
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
     try:
         shell.state.mkdir()
@@ -135,6 +136,7 @@ def test_another_process_with_the_same_pid_is_left_alone(shell: Shell) -> None:
         assert shell.json("down") == {"ended": False, "server": None}
         assert other.poll() is None
         assert not folder.exists()
+        assert (shell.state / "crashed" / "raylet.err").read_text() == "why it died"
     finally:
         other.kill()
         other.communicate()
