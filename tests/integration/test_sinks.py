@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -277,6 +278,16 @@ def test_what_was_spilled_outlives_a_change_of_the_sink(rigs: Any) -> None:
     with server:
         rig.sent(8)
         assert keys([one.event for one in server.accepted]) == gate(*range(8))
+
+
+def test_nothing_is_left_on_disk_of_a_sink_that_is_taken_out(rigs: Any) -> None:
+    rig = rigs({"url": FailingHttp().url, "queue": 3, "when_full": "spill"})
+    rig.feed(6)
+    until(lambda: rig.status.queued == 5)
+    (spill,) = (rig.folder / "sinks" / "gate").glob("spill-*.jsonl")
+    assert stat.S_IMODE(spill.stat().st_mode) == 0o640
+    rig.sinks.update(spec(sinks=[]))
+    assert list(spill.parent.glob("spill-*")) == []
 
 
 def test_a_change_of_the_spec_takes_effect_on_sinks_alone(rigs: Any) -> None:

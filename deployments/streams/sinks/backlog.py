@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import threading
 from collections import deque
 from contextlib import suppress
@@ -12,6 +13,9 @@ from pathlib import Path
 from deployments.streams.sinks.letter import Letter
 
 logger = logging.getLogger(__name__)
+
+MODE = 0o640
+"""As of all files of events."""
 
 
 class Spill:
@@ -24,7 +28,7 @@ class Spill:
         self._path = path
         self._max_bytes = max_bytes
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE), "ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -83,7 +87,8 @@ class Spill:
                 self._path.unlink()
                 return
             fresh = self._path.with_suffix(".new")
-            fresh.write_bytes(whole)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_TRUNC | os.O_CREAT, MODE), "wb") as file:
+                file.write(whole)
             fresh.replace(self._path)
 
 

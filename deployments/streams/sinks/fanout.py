@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from deployments.streams.backoff import Backoff
 from deployments.streams.newest import DropOldestQueue
@@ -76,6 +77,9 @@ class Sinks:
                     left.remove(same)
                 kept.append((sink, same))
             end(left, LEAVING_S)  # first: its file may be that of its successor
+            spilling = {self._spill_file(sink) for sink in wanted if sink.when_full == "spill"}
+            for file in {self._spill_file(worker.spec) for worker in left} - spilling:
+                file.unlink(missing_ok=True)
             self._workers = tuple(same or self._opened(sink) for sink, same in kept)
             if self._workers and self._thread is None:
                 self._thread = threading.Thread(target=self._read, name="events", daemon=True)
@@ -109,12 +113,14 @@ class Sinks:
     def _spill(self, sink: SinkSpec) -> Spill | None:
         if sink.when_full != "spill":
             return None
-        name = hashlib.sha256(sink.url.encode()).hexdigest()[:16]
         try:
-            return Spill(self._folder / f"spill-{name}.jsonl", sink.spill_mb * MEGABYTE)
+            return Spill(self._spill_file(sink), sink.spill_mb * MEGABYTE)
         except OSError as error:
             logger.warning("events can't wait on disk, only in memory: %s", error.strerror or error)
             return None
+
+    def _spill_file(self, sink: SinkSpec) -> Path:
+        return self._folder / f"spill-{hashlib.sha256(sink.url.encode()).hexdigest()[:16]}.jsonl"
 
     def _read(self) -> None:
         while not self._intake.ended:
