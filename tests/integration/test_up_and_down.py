@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from deployments.store.sqlite import SqliteStore
 from serve_app import background
 from serve_app.local import free_port
 from tests.support.cluster import CONFIG
@@ -93,6 +94,9 @@ def test_a_system_is_started_used_and_ended_without_a_process_left(shell: Shell)
     assert alive(family) == []
     assert not file.exists()
     assert not Path(started["logs"]).exists()
+    copy = shell.folder / "copy.db"
+    copy.write_bytes((shell.folder / "state" / "registry.db").read_bytes())  # a backup: that file alone
+    assert SqliteStore(copy).all("stream").keys() == {"pattern", "street"}
     assert "does not answer" in shell.run("status", status=3)
 
 
