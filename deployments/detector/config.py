@@ -68,8 +68,11 @@ class DetectorConfig(BaseModel):
         gt=0,
         description="An attachment is renewed after two thirds of this: only then may its stream be sent elsewhere.",
     )
-    stuck_after_s: float = Field(
-        default=3.5, gt=0, description="A batch that runs longer than this ends the replica: Serve starts another."
+    stuck_after_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="A batch that runs longer than this, and than ten times what it took when it was measured, ends "
+        "the replica: Serve starts another. By default 3.5 on a GPU and 30 on a CPU, which other work may take.",
     )
 
     @property

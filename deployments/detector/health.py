@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +14,28 @@ from engines.errors import EngineDead, EngineError, InferenceFailed
 MAX_FAILURES = 3
 """Failed batches in a row, of one lane, that end the engine: a broken device fails for ever, batch by batch."""
 
+STUCK_S, STUCK_ON_CPU_S = 3.5, 30.0
+"""A batch that runs for longer is stuck: on a GPU streams have another replica within 5 s. A CPU doesn't hang; other
+work takes it, and a new replica would have to start beside that."""
+
+SLOW_TIMES = 10
+"""Whatever it took when it was measured, a batch that takes so many times that may be slow and not yet stuck."""
+
 Part = TypeVar("Part")
 
 logger = logging.getLogger(__name__)
+
+
+def patience_s(wanted_s: float | None, device: str, batch_s: float) -> float:
+    """After which time a batch is stuck.
+
+    Args:
+        wanted_s: by the configuration; None: what suits the device.
+        device: as `EngineInfo` has it.
+        batch_s: what the largest batch took when it was measured.
+    """
+    least_s = wanted_s or (STUCK_ON_CPU_S if device == "cpu" else STUCK_S)
+    return max(least_s, SLOW_TIMES * batch_s)
 
 
 class Standstill:
@@ -34,10 +54,14 @@ class Standstill:
 
 
 class EngineHealth:
-    """Told by each of the engine's threads of its own batches; asked from any."""
+    """Told by each of the engine's threads of its own batches; asked from any.
 
-    def __init__(self, stuck_after_s: float) -> None:
-        self._stuck_after_s = stuck_after_s
+    Attributes:
+        patience_s: how long a batch may run.
+    """
+
+    def __init__(self, patience_s: float = math.inf) -> None:
+        self.patience_s = patience_s
         self._lock = threading.Lock()
         self._busy_since: dict[int, float] = {}  # by thread
         self._failures: Counter[int] = Counter()  # in a row, by thread
@@ -86,13 +110,13 @@ class EngineHealth:
         """Return while the engine is well.
 
         Raises:
-            EngineDead: it failed for good, or a batch has been running for longer than ``stuck_after_s``.
+            EngineDead: it failed for good, or a batch has been running for longer than `patience_s`.
         """
         with self._lock:
             busy_since = min(self._busy_since.values(), default=None)
         if self._dead is not None:
             raise self._dead
-        if busy_since is not None and now - busy_since > self._stuck_after_s:
+        if busy_since is not None and now - busy_since > self.patience_s:
             raise EngineDead(
                 f"the engine has been in one batch for {now - busy_since:.1f} s: this replica must be replaced"
             )

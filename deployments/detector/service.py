@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from deployments.detector.config import DetectorConfig, DetectorSettings
-from deployments.detector.health import EngineHealth
+from deployments.detector.health import EngineHealth, patience_s
 from deployments.detector.lanes import Answer, Batch, lanes_of
 from deployments.detector.port import DetectReply, DetectRequest, InvalidFrame
 from deployments.detector.speed import BatchTimes
@@ -84,8 +84,8 @@ def load_engine(config: DetectorConfig) -> Engine:
 class DetectorService:
     """Owns the engine and its threads."""
 
-    def __init__(self, load: Callable[[], Engine], *, stuck_after_s: float) -> None:
-        self._health = EngineHealth(stuck_after_s)
+    def __init__(self, load: Callable[[], Engine], *, stuck_after_s: float | None) -> None:
+        self._health = EngineHealth()
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._stager = ThreadPoolExecutor(1, thread_name_prefix="staging")
         self.staging = BatchTimes()
@@ -104,6 +104,8 @@ class DetectorService:
         self._owner.submit(self._engine.warmup).result()
         self._lanes = lanes_of(self._engine, self._owner, self._health)
         self._measure()
+        slowest_s = self.speed.seconds(self.max_batch_size)
+        self._health.patience_s = patience_s(stuck_after_s, info.device, slowest_s)
 
     def _measure(self) -> None:
         """Time the smallest and the largest batch: the speed is known before the first stream asks."""
@@ -165,7 +167,7 @@ class DetectorService:
         """Return while the engine is well.
 
         Raises:
-            EngineDead: it failed for good, or a batch has been running for longer than ``stuck_after_s``.
+            EngineDead: it failed for good, or a batch has been running for longer than it may (`health.patience_s`).
         """
         self._health.check(now)
 

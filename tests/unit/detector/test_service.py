@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from deployments.detector.config import DetectorConfig, DetectorSettings, FakeEngineConfig
-from deployments.detector.health import MAX_FAILURES
+from deployments.detector.health import MAX_FAILURES, SLOW_TIMES, STUCK_ON_CPU_S, patience_s
+from deployments.detector.health import STUCK_S as STUCK_ON_GPU_S
 from deployments.detector.port import DetectReply, DetectRequest, InvalidFrame
 from deployments.detector.service import (
     WARM_BATCHES,
@@ -190,6 +191,23 @@ def test_an_engine_that_breaks_the_protocol_is_dead(make: Make, how: str) -> Non
     with pytest.raises(EngineDead):
         service.check_health(time.monotonic())
     loaded.how = ""
+
+
+def test_when_a_batch_is_stuck() -> None:
+    assert patience_s(None, "cuda:0", 0.01) == STUCK_ON_GPU_S < STUCK_ON_CPU_S == patience_s(None, "cpu", 0.01)
+    assert patience_s(2.0, "cpu", 0.01) == patience_s(2.0, "cuda:0", 0.01) == 2.0
+    assert patience_s(2.0, "cuda:0", 1.0) == SLOW_TIMES  # a slow model is no stuck one
+
+
+def test_a_slow_engine_is_not_taken_for_a_stuck_one() -> None:
+    """Its batches take longer than others may, each time."""
+    service = DetectorService(lambda: engine(fixed_ms=30.0), stuck_after_s=0.02)
+    try:
+        batch = service.submit([arrival(1)])
+        service.check_health(time.monotonic() + 0.1)
+        assert column(batch.result(20)[0]) == 1
+    finally:
+        service.close()
 
 
 def test_a_hanging_batch_is_seen_by_the_health_check(make: Make) -> None:
