@@ -63,7 +63,7 @@ def apply(
     """Create and change streams until they are as in the file; the exit status is 1 where the server refused one.
 
     {ref: NAME} is looked up in the --secrets file, then in the environment as RAYSIGHT_CREDENTIALS_NAME (in capitals,
-    _ for -): "user:password", or JSON with username, password, query. A server that has a stream's credentials
+    _ for -): "user:password", or JSON with username, password, query, path. A server that has a stream's credentials
     already keeps them. A dry run compares with what the server exports: it can't tell whether credentials would change,
     nor what the server would refuse.
     """

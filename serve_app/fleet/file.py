@@ -138,5 +138,5 @@ def _credentials(name: str, found: Any) -> dict[str, Any]:
         username, colon, password = found.partition(":")
         return {"username": username, **({"password": password} if colon else {})}
     if not isinstance(found, dict):
-        raise FleetError(f"what {name} stands for must be user:password, or have username, password, query")
+        raise FleetError(f"what {name} stands for must be user:password, or have username, password, query, path")
     return found
