@@ -90,7 +90,7 @@ class StreamRunner:
         self._publishing = threading.Lock()  # held while outputs are opened, changed or closed
         self._publisher: Publisher | None = None
         self._published: tuple[SourceSpec, SourceInfo] | None = None
-        self._held = held
+        self._held, self._holds = held, True
         self._tells_of_hold = False
         self._last_error: LastError | None = None
         self._restarts = 0
@@ -116,19 +116,33 @@ class StreamRunner:
             return self._generation
 
     def apply(self, spec: StreamSpec, generation: int) -> None:
-        """Follow ``spec``; the source is reconnected only where its own part changed."""
+        """Follow ``spec``; the source is reconnected only where its own part changed.
+
+        Whatever fails, the old generation stays: the same call again does all of it.
+        """
         if spec.track is not None:
             tracker.load()
         with self._lock:
             if generation < self._generation:
                 return  # a newer one overtook it
-            old, self._spec, self._generation = self._spec, spec, generation
+            before, old = self._generation, self._spec
+            self._spec, self._generation = spec, generation
             self.pipeline.spec = spec
             failed = self._state is StreamState.FAILED
+        try:
+            self._follow(old, failed)
+        except BaseException:
+            with self._lock:
+                if self._spec is spec:
+                    self._spec, self._generation = old, before
+            raise
+
+    def _follow(self, old: StreamSpec, failed: bool) -> None:
+        spec = self.spec
         if self._sinks is not None:
-            self._sinks.update(self.spec)
+            self._sinks.update(spec)
         if self._recording is not None:
-            self._recording.update(self.spec)
+            self._recording.update(spec)
         if old.source != spec.source or old.paused != spec.paused or failed:
             self.reconnect()
         if old.outputs != spec.outputs:  # also where the source may stay away: an output that was taken out ends now
@@ -137,16 +151,17 @@ class StreamRunner:
     def hold(self, why: str | None) -> None:
         """Close the outputs and open none, for the reason ``why``, until it is None again; the rest goes on.
 
-        Returns once they are closed, which takes `media.output.CLOSE_S` at most.
+        Returns once they are closed, which takes `media.output.CLOSE_S` at most. Where that fails, the same call again
+        goes on with it.
         """
-        before, self._held = self._held, why
-        if before == why:
-            return
-        tells = why is not None and bool(self.spec.outputs)
-        if tells or self._tells_of_hold:
-            self.history.add(self._state, None if why is None else _not_ours(why))
-        self._tells_of_hold = tells
-        self._update_outputs()
+        if why != self._held:
+            tells = why is not None and bool(self.spec.outputs)
+            if tells or self._tells_of_hold:
+                self.history.add(self._state, None if why is None else _not_ours(why))
+            self._held, self._holds, self._tells_of_hold = why, False, tells
+        if not self._holds:
+            self._update_outputs()
+            self._holds = True
 
     def _update_outputs(self) -> None:
         with self._publishing:

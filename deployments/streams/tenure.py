@@ -120,8 +120,11 @@ class Tenure:
             why = self.trouble
             if why != self._told and not self._stopping.is_set():
                 logger.log(logging.INFO if why is None else logging.WARNING, "%s", why or "its outputs may publish")
-                self._told = why
-                self._hold(why)
+                try:
+                    self._hold(why)
+                    self._told = why
+                except Exception:
+                    logger.exception("the outputs could not be %s; that is tried again", "held" if why else "opened")
 
     def _look_again(self) -> None:
         assert self._store is not None

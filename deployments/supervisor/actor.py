@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from deployments.code import CODE_VERSION
-from deployments.errors import StoreAway, StreamError, StreamErrorCode, StreamNotFound, SupervisorUnavailable
+from deployments.errors import StoreAway, StreamErrorCode, StreamNotFound, SupervisorUnavailable
 from deployments.logs import configure_logging
 from deployments.models.actor import require_model
 from deployments.models.desk import ModelDesk
@@ -26,9 +26,9 @@ from deployments.store.renewal import renew, tidied
 from deployments.streams.actor import stream_actor_class
 from deployments.streams.hardware import Budget, plan
 from deployments.streams.history import HistoryEntry
-from deployments.streams.media import test_pattern
-from deployments.streams.policy import UrlPolicy, checks
+from deployments.streams.policy import UrlPolicy
 from deployments.streams.spec import StreamSpec, StreamStatus, StreamView
+from deployments.supervisor.allowed import require_allowed
 from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.book import SEQUENCE_BLOCK, StreamBook
 from deployments.supervisor.config import SupervisorConfig
@@ -82,6 +82,7 @@ class Supervisor:
         self._adopted = asyncio.Event()
         self._trouble: StoreAway | None = None
         self._draining = False
+        self._passing = asyncio.Lock()
         self._find_at = 0.0
         # Ray calls a restarted actor's constructor, on the event loop, and nothing else. A call to itself from here
         # is lost where Ray takes long to tell it that it lives.
@@ -100,12 +101,12 @@ class Supervisor:
     async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> StreamView:
         """Raises StreamExists, QuotaExceeded and what `put` does; everything here can raise SupervisorUnavailable."""
         await self._check(spec)
-        return self._changed(await self._book.create(spec, quota))
+        return self._changed(await self._book.create(spec, quota, self._require_room))
 
     async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[StreamView, bool]:
         """Raises SpecConflict, InvalidSpec, ForbiddenAddress, NoCapacity, StoreAway."""
         await self._check(spec)
-        entry, created = await self._book.put(spec, if_generation)
+        entry, created = await self._book.put(spec, if_generation, self._require_room)
         return self._changed(entry), created
 
     async def patch(self, stream_id: str, merge_patch: Mapping[str, Any], if_generation: int | None) -> StreamView:
@@ -165,6 +166,9 @@ class Supervisor:
     async def drain(self) -> None:
         """End all actors in good order and start none any more; what users want stays in the store."""
         self._draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PERIOD_S), self._passing:  # what it had begun to start is there by now
+                pass
         await self._endings.end(list(self._lives))
         for stream_id in self._book.leased - self._lives.haunted:
             await self._book.release(stream_id)
@@ -192,21 +196,15 @@ class Supervisor:
         return self._book.fenced or self._lives.fenced
 
     async def _check(self, spec: StreamSpec) -> None:
-        """Refuse what the policy forbids; a name or file that can't be found yet is the stream's own error."""
+        """Refuse what can't be; a model that a stream has already may be away, and the default one comes."""
         await self._adoption()
-        await self._check_model(spec)
-        if self._config.admission == "refuse" and self._book.kept(spec.id) is None:
-            self._entrance.require_room(spec, self._survey())
-        if spec.source.url.startswith("testsrc:"):
-            test_pattern.parse(spec.source.url)
-        for check, url in checks(self._policy, spec):
-            with suppress(StreamError):
-                await asyncio.to_thread(check, url)
-
-    async def _check_model(self, spec: StreamSpec) -> None:
-        """Refuse a model that there is not; one that a stream has already may be away, and the default one comes."""
         had = {entry.spec.detect.model for entry in self._book if entry.spec.id == spec.id}
         await require_model(spec.detect.model, {state.name for state in self._models.states()} | {DEFAULT_MODEL} | had)
+        await require_allowed(spec, self._policy)
+
+    def _require_room(self, spec: StreamSpec) -> None:
+        if self._config.admission == "refuse" and self._book.kept(spec.id) is None:
+            self._entrance.require_room(spec, self._survey())
 
     # What replicas of the detectors call, and the API of them -------------------------------------------------
 
@@ -233,7 +231,8 @@ class Supervisor:
         while not self._fenced:
             began = time.monotonic()
             try:
-                await self._pass()
+                async with self._passing:
+                    await self._pass()
                 self._trouble = None
             except StoreAway as error:
                 if self._trouble is None:
@@ -293,7 +292,7 @@ class Supervisor:
         if found:  # what needs the store comes last
             self._entrance.open(self._survey(), found, self._budget())
         for kept in self._entrance.in_turn(found):
-            if not self._nodes.away:
+            if not (self._nodes.away or self._draining) and self._book.is_still(kept):
                 await self._start(kept.entry)
 
     def _survey(self) -> Survey:
@@ -307,9 +306,7 @@ class Supervisor:
     async def _apply(self, action: Action) -> None:
         match action:
             case Update(actor, entry):
-                life = self._lives[actor]
-                life.generation = entry.generation
-                life.actor.apply.remote(self._book.epoch, entry.spec, entry.generation)
+                self._lives.tell(self._lives[actor], self._book.epoch, entry)
             case Restart(actor, unplaced):
                 if unplaced:
                     self._past.unplaced.add(self._lives[actor].stream_id)
@@ -352,7 +349,10 @@ class Supervisor:
             return
         self._past.carried.pop(stream_id, None)  # once: two lives that go on from it would give the same numbers
         started = asyncio.get_running_loop().time()
-        self._lives.add(Life(actor, stream_id, entry.generation, kept.epoch, planned.grant, started, node=node))
+        life = Life(actor, stream_id, entry.generation, kept.epoch, planned.grant, started, node=node)
+        self._lives.add(life)
+        if not self._book.is_still(kept):  # deleted meanwhile, be there another of its name
+            self._endings.soon(life)
 
     def _reap(self, life: Life) -> None:
         """Once it is known whether its node has gone with it; who died on one that lives has died for certain."""

@@ -10,11 +10,12 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from deployments.errors import SpecConflict, StoreAway, StreamNotFound, SupervisorUnavailable
+from deployments.errors import SpecConflict, StoreAway, StoreDown, StreamNotFound, SupervisorUnavailable
 from deployments.store.protocol import Conflict, Fenced, Guard, Store
 from deployments.streams.hardware import Grant
 from deployments.streams.lease import WAIT_S
@@ -36,7 +37,19 @@ may thus run for more than two hours while the store is away, and its successor 
 TURN_TIMEOUT_S = 5.0
 """Longest wait of a change for those before it: a store that hangs delays each by seconds."""
 
+GONE_KEPT = 10_000
+"""Deleted streams whose generations are remembered, until this supervisor ends: longer than any call takes."""
+
+STORE_THREADS = 2
+"""One for the change whose turn it is, one for what is read beside it."""
+
+Result = TypeVar("Result")
+
 logger = logging.getLogger(__name__)
+
+
+def _nothing(spec: StreamSpec) -> None:
+    """Nothing more is required."""
 
 
 class Reign(NamedTuple):
@@ -84,19 +97,23 @@ class StreamBook:
         self._store = store
         self._shared = shared
         self._kept: dict[str, Kept] = {}
+        self._gone: dict[str, int] = {}  # by id, the oldest first: generations of what was deleted
         self._turn = asyncio.Lock()
         self._reign = Reign(0, Guard(SUPERVISOR, EPOCH, 0))
         self._unsure: set[str] = set()
+        self._owner = b""
+        self._late = False  # whether a change that was refused may still reach the store
+        self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         self.leased: set[str] = set()
         """Streams that a life has, or had, the right to publish."""
         self.fenced = False
 
     async def open(self, owner: Mapping[str, Any]) -> None:
         """Take over and read everything. Raises StoreAway."""
-        reign = await asyncio.to_thread(take_over, self._store, owner)
-        records = await asyncio.to_thread(self._store.all, STREAM)
-        self.leased = set(await asyncio.to_thread(self._store.all, LEASE))
-        self._reign = reign
+        reign = await self._in_thread(take_over, self._store, owner)
+        records = await self._in_thread(self._store.all, STREAM)
+        self.leased = set(await self._in_thread(self._store.all, LEASE))
+        self._reign, self._owner = reign, json.dumps({**owner, "epoch": reign.epoch}).encode()
         self._kept.clear()
         for stream_id, record in records.items():
             try:
@@ -123,16 +140,27 @@ class StreamBook:
         """All that is known of a stream; None where nobody wants it."""
         return self._kept.get(stream_id)
 
-    async def create(self, spec: StreamSpec, quota: StreamQuota | None = None) -> Entry:
-        """Raises StreamExists, QuotaExceeded."""
+    def is_still(self, kept: Kept) -> bool:
+        """Whether it is that stream, and not another that was made under its name since."""
+        now = self._kept.get(kept.entry.spec.id)
+        return now is not None and now.accepted_at == kept.accepted_at
+
+    async def create(
+        self, spec: StreamSpec, quota: StreamQuota | None = None, require: Callable[[StreamSpec], None] = _nothing
+    ) -> Entry:
+        """Raises StreamExists, QuotaExceeded, and what ``require`` does, which no other change comes after."""
         async with self._change():
+            require(spec)
             entry = self._registry().create(spec, quota)
             await self._write(Kept(entry, accepted_at=time.time()))
         return entry
 
-    async def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
-        """Create or replace; the flag says whether it was created. Raises SpecConflict."""
+    async def put(
+        self, spec: StreamSpec, if_generation: int | None, require: Callable[[StreamSpec], None] = _nothing
+    ) -> tuple[Entry, bool]:
+        """Create or replace; the flag says whether it was created. Raises SpecConflict, and what ``require`` does."""
         async with self._change():
+            require(spec)
             entry, created = self._registry().put(spec, if_generation)
             old = self._kept.get(spec.id)
             if old is None or old.entry != entry:
@@ -166,8 +194,11 @@ class StreamBook:
         """Raises StreamNotFound, SpecConflict."""
         async with self._change():
             self._registry().remove(stream_id, if_generation)
-            await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._reign.guard)
-            del self._kept[stream_id]
+            await self._stored(stream_id, self._store.delete, STREAM, stream_id, None)
+            self._gone.pop(stream_id, None)
+            self._gone[stream_id] = self._kept.pop(stream_id).entry.generation
+            if len(self._gone) > GONE_KEPT:
+                del self._gone[next(iter(self._gone))]
 
     async def begin(self, stream_id: str, grant: Grant, seen: int) -> Kept:
         """Note that another life of a stream begins; its first frame gets the number ``reserved - SEQUENCE_BLOCK``.
@@ -198,14 +229,14 @@ class StreamBook:
             return Tenancy()
         async with self._change():
             self.get(stream_id)
-            term: int = await self._stored(stream_id, self._store.put, LEASE, stream_id, b"", None, self._reign.guard)
+            term: int = await self._stored(stream_id, self._store.put, LEASE, stream_id, b"", None)
             self.leased.add(stream_id)
         return Tenancy(self._shared, term, WAIT_S if haunted else 0.0)
 
     async def release(self, stream_id: str) -> None:
         """All lives of the stream are known to have ended. Raises StoreAway."""
         async with self._change():
-            await self._stored(stream_id, self._store.delete, LEASE, stream_id, None, self._reign.guard)
+            await self._stored(stream_id, self._store.delete, LEASE, stream_id, None)
             self.leased.discard(stream_id)
 
     async def extend(self, stream_id: str, seen: int) -> None:
@@ -230,37 +261,66 @@ class StreamBook:
                 if kept is not None:
                     await self._write(kept)
                 else:
-                    await self._stored(stream_id, self._store.delete, STREAM, stream_id, None, self._reign.guard)
+                    await self._stored(stream_id, self._store.delete, STREAM, stream_id, None)
 
     async def probe(self) -> None:
         """Read something. Raises StoreAway."""
-        await asyncio.to_thread(self._store.get, SUPERVISOR, EPOCH)
+        await self._in_thread(self._store.get, SUPERVISOR, EPOCH)
 
     def close(self) -> None:
         """Let go of the store."""
         self._store.close()
+        self._threads.shutdown(wait=False)
 
     def _registry(self) -> StreamRegistry:
         """A copy to try a change on: it counts once it is stored."""
-        registry = StreamRegistry()
+        registry = StreamRegistry(self._gone)
         for kept in self._kept.values():
             registry.adopt(kept.entry)
         return registry
 
     async def _write(self, kept: Kept) -> None:
         stream_id = kept.entry.spec.id
-        await self._stored(stream_id, self._store.put, STREAM, stream_id, pack(kept), None, self._reign.guard)
+        await self._stored(stream_id, self._store.put, STREAM, stream_id, pack(kept), None)
         self._kept[stream_id] = kept
 
     async def _stored(self, stream_id: str, change: Callable[..., Any], *args: Any) -> Any:
+        """Make a change under the guard, which is its last argument."""
         self._unsure.add(stream_id)
         try:
-            done = await asyncio.to_thread(change, *args)
+            if self._late:
+                await self._renew_guard()
+            done = await self._in_thread(change, *args, self._reign.guard)
+        except StoreDown:
+            raise
+        except StoreAway:
+            self._late = True
+            raise
         except Fenced as error:
             self.fenced = True
             raise SupervisorUnavailable(f"another supervisor has taken over: {error}") from None
         self._unsure.discard(stream_id)
         return done
+
+    async def _renew_guard(self) -> None:
+        """Have what was sent to the store and not answered come to nothing, should the network still bring it.
+
+        A request whose answer did not come in time is refused to the caller, while TCP goes on delivering it: it would
+        come into force behind changes that were made since.
+        """
+        epoch, guard = self._reign
+        try:
+            version = await self._in_thread(self._store.put, guard.kind, guard.key, self._owner, guard.version)
+        except Conflict:
+            found = await self._in_thread(self._store.get, guard.kind, guard.key)
+            if found is None or json.loads(found.value)["epoch"] != epoch:
+                raise Fenced("another supervisor has begun an epoch") from None
+            version = found.version  # by a renewal of ours whose answer was lost
+        self._reign, self._late = Reign(epoch, Guard(guard.kind, guard.key, version)), False
+
+    async def _in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
+        """In threads of the store's own: names that can't be looked up may take all others."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -45,9 +46,15 @@ class StreamQuota(NamedTuple):
 
 
 class StreamRegistry:
-    """What users want, by stream id."""
+    """What users want, by stream id.
 
-    def __init__(self) -> None:
+    Args:
+        gone: last generations of streams that were deleted: one that is made again goes on above, so that nobody who
+            read the old one changes the new.
+    """
+
+    def __init__(self, gone: Mapping[str, int] = MappingProxyType({})) -> None:
+        self._gone = gone
         self._entries: dict[str, Entry] = {}
 
     def __iter__(self) -> Iterator[Entry]:
@@ -69,14 +76,14 @@ class StreamRegistry:
             raise StreamExists(f"there is a stream {spec.id!r} already: PUT replaces it, PATCH changes it")
         if quota is not None:
             quota.require(entry.spec for entry in self)
-        return self._store(spec, 1)
+        return self._made(spec)
 
     def put(self, spec: StreamSpec, if_generation: int | None) -> tuple[Entry, bool]:
         """Create or replace; the flag says whether it was created. Raises SpecConflict."""
         old = self._entries.get(spec.id)
         require_generation(spec.id, old, if_generation)
         if old is None:
-            return self._store(spec, 1), True
+            return self._made(spec), True
         kept = _keep_credentials(old.spec, spec)
         if kept == old.spec:
             return old, False
@@ -102,6 +109,9 @@ class StreamRegistry:
         """Raises StreamNotFound, SpecConflict."""
         require_generation(stream_id, self.get(stream_id), if_generation)
         del self._entries[stream_id]
+
+    def _made(self, spec: StreamSpec) -> Entry:
+        return self._store(spec, self._gone.get(spec.id, 0) + 1)
 
     def _store(self, spec: StreamSpec, generation: int) -> Entry:
         entry = Entry(spec, generation)

@@ -241,8 +241,10 @@ class Publisher:
                 places.append(same)
                 if same is not None:
                     leaving.remove(same)
-            self._regroup([output for output in places if output is not None])
-            _close(leaving)  # before the new ones start, which may go to the same place
+            try:
+                self._regroup([output for output in places if output is not None])
+            finally:
+                _close(leaving)  # before the new ones start, which may go to the same place
             self._regroup([place or self._made(spec) for place, spec in zip(places, outputs, strict=True)])
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.history import Histories
 from deployments.supervisor.asking import ask_ray
 from deployments.supervisor.reconcile import Observed
+from deployments.supervisor.registry import Entry
 
 POLL_TIMEOUT_S = 5.0
 """An actor that gives no report for this long is shown as it last was."""
@@ -151,6 +152,7 @@ class Lives:
         self._by_stream: defaultdict[str, list[Life]] = defaultdict(list)
         self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
         self._seeking: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Life]:
         return iter(list(self._lives.values()))
@@ -257,13 +259,35 @@ class Lives:
         except RayError:
             logger.exception("an actor could not report")
         else:
-            if life.report is None and life.found:
-                life.generation = report.status.generation
-            life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
-            life.heard_at = asyncio.get_running_loop().time()
-            if report.publishes:
-                self.haunted.discard(life.stream_id)
-            self.histories.take(life.stream_id, report.history)
+            if life.alive:  # else it was given up meanwhile, with its node, and its successor waits for its end
+                self._take(life, report)
+
+    def _take(self, life: Life, report: Report) -> None:
+        if life.report is None and life.found:
+            life.generation = report.status.generation
+        life.report, life.grant, life.epoch = report, report.grant, report.status.epoch
+        life.heard_at = asyncio.get_running_loop().time()
+        if report.publishes:
+            self.haunted.discard(life.stream_id)
+        self.histories.take(life.stream_id, report.history)
+
+    def tell(self, life: Life, epoch: int, entry: Entry) -> None:
+        """Have an actor follow a changed spec. Where that fails its generation is unknown: it is told again."""
+        life.generation = entry.generation
+        task = asyncio.get_running_loop().create_task(self._tell(life, epoch, entry))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, life: Life, epoch: int, entry: Entry) -> None:
+        try:
+            await life.actor.apply.remote(epoch, entry.spec, entry.generation)
+        except Fenced:
+            self.fenced = True
+        except RayError as error:
+            if life.alive and life.generation == entry.generation:
+                life.generation = 0
+                what = "stream %s does not follow its changed spec yet, and is told again: %s"
+                logger.warning(what, life.stream_id, error, extra={"stream": life.stream_id})
 
     async def end(self, life: Life, epoch: int) -> None:
         """Return once an actor has ended, `DELETE_TIMEOUT_S` later at most, whoever asked for it first."""

@@ -386,6 +386,24 @@ def test_an_older_change_that_comes_late_is_not_followed(start: Start) -> None:
     assert stream.media.publishers[0].outputs == newer.outputs
 
 
+@pytest.mark.parametrize("changes", [{"source": {"url": "rtsp://other/1"}}, {"outputs": [OUTPUT]}])
+def test_a_change_that_could_not_be_followed_whole_is_followed_when_it_comes_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    stream = start()
+    stream.until(StreamState.ONLINE)
+    with monkeypatch.context() as broken:
+        broken.setattr(RecordingPublisher, "update", lambda self, outputs: 1 / 0)
+        broken.setattr(stream.runner.pipeline, "interrupt", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            stream.runner.apply(spec(**changes), 2)
+    assert stream.runner.generation == 1
+    stream.runner.apply(wanted := spec(**changes), 2)
+    assert (stream.runner.generation, stream.runner.spec) == (2, wanted)
+    until(lambda: stream.media.opened[-1] == wanted.source)
+    until(lambda: stream.media.publishers[-1].outputs == wanted.outputs)
+
+
 def test_changes_at_the_same_time_end_with_the_newest(start: Start) -> None:
     stream = start()
     stream.until(StreamState.ONLINE)
@@ -653,6 +671,21 @@ def test_a_change_of_outputs_while_held_opens_none_and_counts_afterwards(start: 
     assert publisher.outputs == ()
     stream.runner.hold(None)
     assert [output.url for output in publisher.outputs] == [other["url"]]
+
+
+def test_outputs_that_could_not_be_closed_are_closed_when_it_is_said_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = start(outputs=[OUTPUT])
+    stream.until(StreamState.ONLINE)
+    (publisher,) = stream.media.publishers
+    with monkeypatch.context() as broken:
+        broken.setattr(RecordingPublisher, "update", lambda self, outputs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            stream.runner.hold(WHY)
+    stream.runner.hold(WHY)
+    assert publisher.outputs == ()
+    assert [entry.error.message for entry in stream.runner.history.since(0)[1] if entry.error] == [WHY]
 
 
 def test_a_source_that_comes_back_while_held_opens_no_output(start: Start) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.errors import (
+    NoCapacity,
     QuotaExceeded,
     SpecConflict,
     StoreAway,
@@ -20,7 +21,7 @@ from deployments.errors import (
     StreamNotFound,
     SupervisorUnavailable,
 )
-from deployments.store.protocol import Guard, Record
+from deployments.store.protocol import Fenced, Guard, Record
 from deployments.store.sqlite import SqliteStore
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.spec import StreamSpec
@@ -34,6 +35,38 @@ Answer = TypeVar("Answer")
 
 def spec(stream_id: str = "gate", **changes: Any) -> StreamSpec:
     return StreamSpec.model_validate({"id": stream_id, "source": {"url": "rtsp://camera/1"}, **changes})
+
+
+class Late(SqliteStore):
+    """Takes no change of a stream while ``slow``, and makes it nevertheless in `deliver`, as a network may that was cut
+    when the change was under way."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.slow = False
+        self._under_way: list[Callable[[], Any]] = []
+
+    def put(self, kind: str, key: str, value: bytes, expected: int | None, guard: Guard | None = None) -> int:
+        return int(self._now_or_late(kind, lambda: SqliteStore.put(self, kind, key, value, expected, guard)))
+
+    def delete(self, kind: str, key: str, expected: int | None, guard: Guard | None = None) -> None:
+        self._now_or_late(kind, lambda: SqliteStore.delete(self, kind, key, expected, guard))
+
+    def _now_or_late(self, kind: str, change: Callable[[], Any]) -> Any:
+        if self.slow and kind == STREAM:
+            self._under_way.append(change)
+            raise StoreAway("no answer")
+        return change()
+
+    def deliver(self) -> int:
+        """How many of them the store refuses."""
+        refused = 0
+        for change in self._under_way:
+            try:
+                change()
+            except Fenced:
+                refused += 1
+        return refused
 
 
 class Failing(SqliteStore):
@@ -89,6 +122,68 @@ def test_every_change_is_found_by_the_next_supervisor(store: Failing) -> None:
     assert kept.password.get_secret_value() == "pa@ss"
     assert kept == book.get("gate").spec.source.credentials
     assert again.get("gate").spec.outputs[0].credentials == book.get("gate").spec.outputs[0].credentials
+
+
+def test_a_refused_change_that_reaches_the_store_late_changes_nothing(tmp_path: Path) -> None:
+    book = opened(store := Late(tmp_path / "registry.db"))
+    for stream_id in ("kept", "same"):
+        run(book.create(spec(stream_id)))
+    store.slow = True
+    for refused in (
+        lambda: book.create(spec("refused")),
+        lambda: book.remove("kept", None),
+        lambda: book.put(spec("same", paused=True), None),
+    ):
+        with pytest.raises(StoreAway):
+            run(refused())
+    store.slow = False
+    run(book.create(spec("other")))
+    assert store.deliver() == 3
+    for found in (book, opened(store)):
+        assert {entry.spec.id: entry.spec.paused for entry in found} == {"kept": False, "same": False, "other": False}
+
+
+def test_after_a_store_that_was_away_a_supervisor_still_finds_that_another_took_over(tmp_path: Path) -> None:
+    book = opened(store := Late(tmp_path / "registry.db"))
+    store.slow = True
+    with pytest.raises(StoreAway):
+        run(book.create(spec()))
+    store.slow = False
+    opened(SqliteStore(tmp_path / "registry.db"))
+    with pytest.raises(SupervisorUnavailable):
+        run(book.create(spec()))
+    assert book.fenced
+
+
+def test_who_read_a_deleted_stream_changes_none_that_was_made_under_its_name(store: Failing) -> None:
+    book = opened(store)
+    old = run(book.create(spec(labels={"site": "north"})))
+    kept = book.kept("gate")
+    assert kept is not None
+    assert book.is_still(kept)
+    run(book.remove("gate", None))
+    assert not book.is_still(kept)
+    new = run(book.create(spec(labels={"site": "south"})))
+    assert new.generation > old.generation
+    assert not book.is_still(kept)
+    with pytest.raises(SpecConflict):
+        run(book.patch("gate", {"paused": True}, old.generation, accept))
+
+
+def test_what_is_required_of_a_new_stream_is_asked_with_no_other_change_between(store: Failing) -> None:
+    """As the room is: two that come at once must not both have the last of it."""
+
+    def room_for_one(new: StreamSpec) -> None:
+        if len(list(book)):
+            raise NoCapacity("there is no room")
+
+    async def at_once() -> list[Any]:
+        two = (book.create(spec("one"), None, room_for_one), book.put(spec("two"), None, room_for_one))
+        return await asyncio.gather(*two, return_exceptions=True)
+
+    book = opened(store)
+    assert [isinstance(answer, NoCapacity) for answer in run(at_once())] == [False, True]
+    assert [entry.spec.id for entry in book] == ["one"]
 
 
 async def accept(checked: StreamSpec) -> None:
