@@ -24,6 +24,9 @@ GAPS = 3
 LONGEST_GAP_S = 10.0
 """A source with longer gaps between its frames stalls all the time; most likely it has just come back."""
 
+GAP_KEPT = 0.995
+"""Part of the longest gap that a frame leaves of it: sources that send in bursts, such as HLS, are silent between."""
+
 FPS = 5
 """Pictures a second, less where the source has less: nothing moves in them, and players only must not starve."""
 
@@ -53,8 +56,10 @@ class Slate:
 
     def saw(self, frame: Frame) -> None:
         """``frame`` is the newest one now."""
-        if self._last is not None and self._picture is None:
-            self._gap_s = min(frame.decoded_at - self._last.decoded_at, LONGEST_GAP_S)
+        last = self._last
+        if last is not None and (self._picture is None or frame.stretch == last.stretch):
+            gap_s = min(frame.decoded_at - last.decoded_at, LONGEST_GAP_S)
+            self._gap_s = max(gap_s, GAP_KEPT * self._gap_s)
         self._last, self._picture = frame, None
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -11,15 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from deployments.errors import ForbiddenAddress, StreamError
 from deployments.streams import policy as policies
-from deployments.streams.media import connection
+from deployments.streams.media import connection, outlet
 from deployments.streams.media.items import VideoItem
+from deployments.streams.media.loopback import Loopback
 from deployments.streams.media.outlet import Outlets, Way
-from deployments.streams.media.rtsp_forward import Answers
+from deployments.streams.media.rtsp_forward import Answers, RtspForward
 from deployments.streams.media.source import open_source
 from deployments.streams.media.timeline import Timeline
 from deployments.streams.policy import UrlPolicy, open_inside
@@ -249,6 +252,81 @@ def tls_server(folder: Path) -> Iterator[tuple[int, list[str | None]]]:
 
     with listening(serve) as port:
         yield port, names
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """A server's, of TLS 1.3: it sends tickets once hands are shaken, before any data."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=camera.example"
+    subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context
+
+
+def test_a_client_that_takes_its_time_is_heard_over_tls(tls: ssl.SSLContext) -> None:
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with tls.wrap_socket(connection, server_side=True) as secured:
+                secured.settimeout(5)
+                while request := secured.recv(4096):
+                    secured.sendall(b"RTSP/1.0 200 OK\r\nCSeq: " + request[-5:-4] + b"\r\n\r\n")
+
+    with listening(serve) as port:
+        forward = RtspForward(f"rtsps://127.0.0.1:{port}/x", lambda url: ["127.0.0.1"], 1.0)
+        host, _, place = urlsplit(forward.open()).netloc.partition(":")
+        with socket.create_connection((host, int(place)), 5) as client:
+            for number in (b"1", b"2"):
+                threading.Event().wait(0.3)
+                client.sendall(b"OPTIONS x RTSP/1.0\r\nCSeq: " + number + b"\r\n\r\n")
+                assert number in client.recv(4096)
+        forward.close()
+
+
+def test_a_connection_that_can_not_be_taken_for_now_does_not_end_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    accept, failed = socket.socket.accept, threading.Event()
+
+    def poor(self: socket.socket) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EMFILE, "too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", poor)
+    loopback = Loopback(lambda client: client.sendall(b"here"), 5.0)
+    host, _, port = loopback.open().partition(":")
+    with socket.create_connection((host, int(port)), 5) as client:
+        assert client.recv(4) == b"here"
+    assert failed.is_set()
+    loopback.close()
+
+
+def test_an_output_that_has_nothing_to_send_stays_connected(policy: UrlPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet, "TIMEOUT_S", 0.3)
+    answered = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(connection.recv(4096))
+                answered.set()
+                connection.recv(1)
+
+    with listening(serve) as port:
+        outlets = Outlets(policy)
+        way = outlets.way(f"rtmps://127.0.0.1:{port}/live/x")
+        assert way.proxy is not None
+        proxy = urlsplit(way.proxy)
+        with socket.create_connection((str(proxy.hostname), proxy.port or 0), 5) as client:
+            client.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n" % port)
+            assert b"200" in client.recv(4096)
+            threading.Event().wait(1.0)
+            client.sendall(b"still there")
+            assert client.recv(4096) == b"still there"
+        assert answered.wait(5)
 
 
 @pytest.mark.parametrize("scheme", ["rtsps", "rtmps", "https"])

@@ -24,6 +24,7 @@ from deployments.streams.media.encoder import H264Encoder
 from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem
 from deployments.streams.media.outlet import Way
+from deployments.streams.media.output import CLOSE_S
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.publisher import Publisher
 from deployments.streams.media.sink import Sink, target_of
@@ -440,3 +441,39 @@ def test_a_place_on_nvenc_without_a_gpu_is_x264_and_said_once(tmp_path: Path, ca
     assert [len(frames_of(path)) for path in paths] == [20, 20]
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert said == ["encodes in software: NVENC can't be used (PermissionError)"]
+
+
+def test_many_outputs_that_hang_are_closed_as_soon_as_one() -> None:
+    """Names that can't be looked up, as on a node that is cut off; whoever succeeds it waits for no longer."""
+    asked, ends = threading.Semaphore(0), threading.Event()
+
+    def hang(url: str) -> Way:
+        asked.release()
+        ends.wait(30)
+        raise OSError("no answer")
+
+    to = publisher(*(OutputSpec(url=f"rtmp://media/live/{number}") for number in range(6)), resolve=hang)
+    try:
+        write_all(to, pictures(1))
+        for _ in range(6):
+            assert asked.acquire(timeout=10)
+        began = time.monotonic()
+        to.close()
+        assert time.monotonic() - began < CLOSE_S + 1.0
+    finally:
+        ends.set()
+
+
+def test_a_slate_costs_no_other_output_a_frame(tmp_path: Path) -> None:
+    """It goes on by the clock, and what a source sends in a burst lies before it."""
+    specs = (
+        OutputSpec(url=f"{tmp_path}/plain.mp4"),
+        OutputSpec(url=f"{tmp_path}/slate.mp4", slate=True),
+    )
+    to = publisher(*specs)
+    some = pictures(3)
+    assert to.write(0, some[0], some[0]) == 2
+    assert to.write_slate(10 * FRAME, some[1]) == 1
+    assert to.write(FRAME, some[2], some[2]) == 1
+    assert to.write(11 * FRAME, some[2], some[2]) == 2
+    to.close()

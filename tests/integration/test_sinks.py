@@ -280,6 +280,14 @@ def test_what_was_spilled_outlives_a_change_of_the_sink(rigs: Any) -> None:
         assert keys([one.event for one in server.accepted]) == gate(*range(8))
 
 
+def test_a_query_may_have_any_letters(rigs: Any) -> None:
+    with FailingHttp() as server:
+        rig = rigs({"url": f"{server.url}?site=Z\u00fcrich&floor=2?"})
+        rig.feed(1)
+        rig.sent(1)
+        assert server.received[0].path == "/events?site=Z%C3%BCrich&floor=2?"
+
+
 def test_nothing_is_left_on_disk_of_a_sink_that_is_taken_out(rigs: Any) -> None:
     rig = rigs({"url": FailingHttp().url, "queue": 3, "when_full": "spill"})
     rig.feed(6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice, pairwise
@@ -19,6 +22,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from deployments.errors import ForbiddenAddress, StreamError
@@ -65,6 +70,24 @@ def cameras(media: Path) -> Iterator[RtspServer]:
     with RtspServer(clips=clips, user="viewer", password="s3cret/@:") as server:
         server.password = "s3cret%2F%40%3A"  # as it is written in a URL
         yield server
+
+
+class MotionJpeg(BaseHTTPRequestHandler):
+    """A camera of 10 pictures a second, as many are: JPEGs one after the other, without times."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+        self.end_headers()
+        jpeg = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+        with suppress(OSError):
+            for _ in range(200):
+                head = b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                self.wfile.write(head + jpeg + b"\r\n")
+                time.sleep(0.1)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
 
 
 def videos(source: Source, count: int) -> list[VideoItem]:
@@ -401,6 +424,43 @@ class TestNetwork:
     def test_a_forbidden_address_is_never_connected_to(self, policy: UrlPolicy) -> None:
         with pytest.raises(ForbiddenAddress):
             open_source(SourceSpec(url="http://169.254.169.254/latest"), policy, Timeline())
+
+
+def test_pictures_without_times_have_those_at_which_they_came(policy: UrlPolicy) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), MotionJpeg)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        with open_source(SourceSpec(url=f"http://127.0.0.1:{server.server_port}/"), policy, Timeline()) as source:
+            items = videos(source, 21)
+            assert source.info.fps is None
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+    first, last = items[0], items[-1]
+    took = last.decoded_at - first.decoded_at
+    assert took > 1.5  # and not the 0.8 of 25 pictures a second
+    assert abs((last.pts - first.pts) * last.time_base - took) < 0.2
+    assert all(before.pts < after.pts for before, after in pairwise(items))
+    assert all(packet.pts == packet.dts == one.pts for one in items for packet in one.packets)
+
+
+def test_what_a_broken_connection_held_goes_with_it(policy: UrlPolicy) -> None:
+    """A decoder has megabytes, and the collector of cycles comes seldom."""
+    gc.collect()
+    gc.disable()
+    try:
+        source = open_source(SourceSpec(url="file:h264.mp4", realtime=False), policy, Timeline())
+        gone = weakref.ref(source)
+        with suppress(StreamError):
+            for _ in source.items():
+                pass
+        source.close()
+        del source
+        until(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 METADATA = "http://169.254.169.254/latest"

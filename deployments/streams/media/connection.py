@@ -52,7 +52,7 @@ class Connection:
         self._nvdec = nvdec
         self._scheme = spec.url.partition(":")[0].lower()
         url = join_credentials(spec.url, spec.credentials)
-        self._egress = Egress(policy.addresses, max(timeouts))
+        self._egress = Egress(policy.addresses, max(timeouts), max(timeouts))
         self._forward = RtspForward(url, policy.addresses, timeouts[0]) if self._scheme in ("rtsp", "rtsps") else None
 
     @property

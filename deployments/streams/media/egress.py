@@ -26,18 +26,20 @@ class Egress:
 
     Args:
         addresses: those of a URL's host, all of them allowed; raises `RaysightError`.
-        timeout_s: for connecting, and for each wait after it.
+        timeout_s: for connecting.
+        idle_s: for how long nothing may come then; None: for ever.
 
     Attributes:
         refusal: the first refusal of an address, None so far.
         failure: why the last connection failed, None so far.
     """
 
-    def __init__(self, addresses: Callable[[str], list[str]], timeout_s: float) -> None:
+    def __init__(self, addresses: Callable[[str], list[str]], timeout_s: float, idle_s: float | None) -> None:
         self.refusal: ForbiddenAddress | None = None
         self.failure: RaysightError | OSError | None = None
         self._addresses = addresses
         self._timeout_s = timeout_s
+        self._idle_s = idle_s
         self._loopback = Loopback(self._serve, timeout_s)
 
     def open(self) -> str:
@@ -69,7 +71,7 @@ class Egress:
                     server.sendall(rest)
                 else:
                     server.sendall(forwarded + rest)
-                relay(client, server, self._timeout_s)
+                relay(client, server, self._idle_s)
 
 
 def _hide_no_proxy() -> None:

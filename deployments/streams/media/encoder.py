@@ -142,8 +142,11 @@ class H264Encoder:
 
     def close(self) -> None:
         """Free what encodes. ``template`` stays usable for the outputs that still send earlier packets."""
-        self.flush()
-        self._context = None
+        try:
+            self.flush()
+        finally:
+            self._context = None
+            self.template.container.close()  # or it goes with the collector of cycles, and 12 MiB of 720p with it
 
     def _packet(self, packet: Any) -> EncodedPacket:
         data = bytes(packet)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 CHUNK_BYTES = 65_536
+
+AGAIN_S = 0.1
+"""How long to wait after a connection could not be taken, for lack of descriptors for instance."""
 
 
 class Loopback:
@@ -25,12 +29,12 @@ class Loopback:
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._clients: set[socket.socket] = set()
-        self._closed = False
+        self._closed = threading.Event()
 
     def open(self) -> str:
         """Begin to listen; ``host:port``."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise OSError("the source was closed meanwhile")
             if self._listener is None:
                 self._listener = socket.create_server(("127.0.0.1", 0))
@@ -40,7 +44,7 @@ class Loopback:
     def close(self) -> None:
         """Take no more connections, and end those there are."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             listener, self._listener = self._listener, None
             for client in self._clients:
                 _shut(client)
@@ -53,13 +57,15 @@ class Loopback:
             try:
                 client, _ = listener.accept()
             except OSError:
-                return
+                if self._closed.wait(AGAIN_S):
+                    return
+                continue
             threading.Thread(target=self._guarded, args=(client,), name="egress-connection", daemon=True).start()
 
     def _guarded(self, client: socket.socket) -> None:
         with self._lock:
             self._clients.add(client)
-            if self._closed:
+            if self._closed.is_set():
                 _shut(client)
         try:
             with suppress(OSError):
@@ -79,7 +85,10 @@ def connected(addresses: Iterable[str], port: int, timeout_s: float) -> socket.s
             return socket.create_connection((address, port), timeout_s)
         except OSError as error:
             failure = error
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure  # which its traceback would keep, and that this frame
 
 
 def relay(
@@ -95,7 +104,9 @@ def relay(
     while ready := poll.poll(None if idle_s is None else idle_s * 1000):
         for descriptor, _ in ready:
             from_server = descriptor == server.fileno()
-            data = (server if from_server else client).recv(CHUNK_BYTES)
+            data = _received(server if from_server else client)
+            if data is None:
+                continue
             if not data:
                 return
             if not from_server:
@@ -104,6 +115,20 @@ def relay(
             while pending := getattr(server, "pending", int)():  # what TLS has decrypted shows in no poll
                 data += server.recv(pending)
             client.sendall(rewrite(data))
+
+
+def _received(end: socket.socket) -> bytes | None:
+    """Empty at the end; None where TLS had something to say to itself, such as a session's ticket, and no data yet."""
+    if not isinstance(end, ssl.SSLSocket):
+        return end.recv(CHUNK_BYTES)
+    before = end.gettimeout()
+    end.settimeout(0.0)
+    try:
+        return end.recv(CHUNK_BYTES)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        end.settimeout(before)
 
 
 def _shut(end: socket.socket) -> None:

@@ -44,7 +44,8 @@ class Outlets:
 
     def __init__(self, policy: UrlPolicy) -> None:
         self._policy = policy
-        self._egress = Egress(self._addresses, TIMEOUT_S)
+        # An output has nothing to send while its source is away; its connection ends with the relay.
+        self._egress = Egress(self._addresses, TIMEOUT_S, idle_s=None)
 
     def way(self, url: str) -> Way:
         """How to open an output now; raises as `UrlPolicy.check_output` does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,32 +97,29 @@ class Output:
         with self._lock:
             return self._status.model_copy(update={"dropped_packets": self._queue.dropped + self._lost})
 
-    def close(self) -> None:
-        """Send what is queued, end the file or the connection, and stop; kills what hangs, within `CLOSE_S`."""
-        self.stop()
-        self.join()
-
     def stop(self) -> None:
-        """The first half of `close`, which does not wait: for closing many at the same time."""
+        """The first part of `close_all`, which does not wait."""
         if not self._close_by:
             self._close_by = time.monotonic() + _DRAIN_S
         self._queue.close()
 
-    def join(self) -> None:
-        """The second half of `close`."""
-        self._thread.join(max(0.0, self._close_by - time.monotonic()))
+    def give_up(self) -> None:
+        """Kill what hangs, at once."""
         with self._lock:
             self._given_up = True
             if self._sink is not None:
                 self._sink.kill()
-        self._thread.join(CLOSE_S - _DRAIN_S)
+
+    def join(self, by: float) -> None:
+        """Wait for the end until ``by``, on the monotonic clock."""
+        self._thread.join(max(0.0, by - time.monotonic()))
 
     def _run(self) -> None:
         packet = self._queue.get()
         while packet is not None:
             try:
                 packet = self._serve(packet)
-            except (RaysightError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever FFmpeg makes of it, an output is tried again
                 if self._queue.closed or not self._recover(error):
                     break
                 packet = self._queue.get()
@@ -197,7 +194,8 @@ class Output:
         elif isinstance(error, RaysightError):
             last = _error(StreamErrorCode.FORBIDDEN_ADDRESS, str(error), False)
         else:
-            message = f"The output can't be started ({error.strerror or 'no reason given'}): check the machine."  # type: ignore[attr-defined]
+            why = getattr(error, "strerror", None) or type(error).__name__
+            message = f"The output can't be started ({why}): check the machine."
             last = _error("internal", message, True)
         state = "reconnecting" if last.retryable else "failed"
         with self._lock:
@@ -211,6 +209,19 @@ class Output:
             self._queue.close()
             return False
         return self._queue.rest(self._backoff.next_delay())
+
+
+def close_all(outputs: Sequence[Output]) -> None:
+    """Send what is queued, end the files or connections, and stop; kills what hangs. Within `CLOSE_S`, all together."""
+    begun = time.monotonic()
+    for output in outputs:
+        output.stop()
+    for output in outputs:
+        output.join(begun + _DRAIN_S)
+    for output in outputs:
+        output.give_up()
+    for output in outputs:
+        output.join(begun + CLOSE_S)
 
 
 def _error(code: Any, message: str, retryable: bool) -> LastError:

@@ -27,6 +27,10 @@ CARRIES = {
 MAX_SHIFT_S = 0.01
 """By which a picture is shown late where the times before left no room: two packets of one time, for instance."""
 
+MAX_LEAD_S = 5
+"""By which a key frame may come before the last packet. A clock that leaps shows in packets before it does in pictures;
+outputs connect anew then, as none of what follows would come after what they have."""
+
 _SETS = {"h264": (0x1F, 0, frozenset({7, 8})), "hevc": (0x3F, 1, frozenset({32, 33, 34}))}
 """Of a NAL unit: the mask and shift of its type, and the types that are parameter sets."""
 
@@ -55,6 +59,8 @@ class Passthrough:
         for one in read:
             packet = one.packet
             key = bool(packet.is_keyframe)
+            if key and self._last_dts is not None and self._last_dts - one.dts > MAX_LEAD_S / one.time_base:
+                self._last_dts = self._template = self._of = None
             dts = one.dts if self._last_dts is None else max(one.dts, self._last_dts + 1)
             if not key and (self._in_gap or dts - one.pts > MAX_SHIFT_S / one.time_base):
                 self._in_gap = True

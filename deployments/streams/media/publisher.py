@@ -17,7 +17,7 @@ from deployments.streams.media.errors import ReadError
 from deployments.streams.media.gpu import Nvenc
 from deployments.streams.media.items import AudioItem, VideoPacket
 from deployments.streams.media.outlet import Way
-from deployments.streams.media.output import Output
+from deployments.streams.media.output import Output, close_all
 from deployments.streams.media.packets import EncodedPacket
 from deployments.streams.media.passthrough import Passthrough
 from deployments.streams.media.picture import AvPicture
@@ -51,6 +51,14 @@ class _Group:
         self.key_wanted = threading.Event()
         self.outputs: list[Output] = []
         self.shows_slate = False
+        self._last_pts: int | None = None
+
+    def takes(self, pts: int) -> bool:
+        """Whether a picture of this time comes after all before, as containers want it; it then counts as taken."""
+        if self._last_pts is not None and pts <= self._last_pts:
+            return False
+        self._last_pts = pts
+        return True
 
     @property
     def wanted(self) -> bool:
@@ -101,7 +109,6 @@ class Publisher:
         self._resolve = resolve
         self._groups: dict[_Wish, _Group] = {}
         self._outputs: tuple[Output, ...] = ()
-        self._last_pts: int | None = None
         self._encoding = threading.Lock()
         self._updating = threading.Lock()
         self.update(outputs)
@@ -161,15 +168,12 @@ class Publisher:
         slate: bool,
         on_sent: Callable[[float], None] | None = None,
     ) -> int:
-        if self._last_pts is not None and pts <= self._last_pts:
-            return 0
-        self._last_pts = pts
         failure: Exception | None = None
         encoded = 0
         watched = self._watched if self._audience.wanted else None
         for wish, picture in pictures.items():
             group = self._groups[wish]
-            if picture is None or not (group.wanted or wish == watched):
+            if picture is None or not (group.wanted or wish == watched) or not group.takes(pts):
                 continue
             if (wish == watched and self._audience.key_frame_due()) or group.shows_slate != slate:
                 group.key_wanted.set()
@@ -244,7 +248,7 @@ class Publisher:
             try:
                 self._regroup([output for output in places if output is not None])
             finally:
-                _close(leaving)  # before the new ones start, which may go to the same place
+                close_all(leaving)  # before the new ones start, which may go to the same place
             self._regroup([place or self._made(spec) for place, spec in zip(places, outputs, strict=True)])
 
     def close(self) -> None:
@@ -331,13 +335,6 @@ def _encodes(output: Output) -> bool:
 
 def _status(output: Output, encoder: H264Encoder | None) -> OutputStatus:
     return output.status().model_copy(update={"encoder": encoder.codec if encoder is not None else None})
-
-
-def _close(outputs: Sequence[Output]) -> None:
-    for output in outputs:
-        output.stop()
-    for output in outputs:
-        output.join()
 
 
 def _of_av(picture: Picture) -> AvPicture:

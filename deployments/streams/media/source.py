@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +35,12 @@ MAX_PENDING = 256
 
 _OF_BROWSERS = ("yuv420p", "yuvj420p", "nv12")
 """Formats of pictures that every browser decodes: eight bits, 4:2:0."""
+
+ARRIVAL = Fraction(1, 1_000_000)
+"""Seconds a tick of the times at which pictures came."""
+
+WITHOUT_TIMES = ("mpjpeg", "mjpeg", "h264", "hevc")
+"""Containers, by FFmpeg's names, in which pictures have no times: those of a live one are when they came."""
 
 NOT_STEADY = ("file", "http", "https")
 """Schemes of files, and of playlists, which bring several seconds of video at once and then nothing for as long."""
@@ -122,7 +129,10 @@ class AvSource:
         if message is None:
             raise self._late(errors.timed_out(self._spec.url))
         if not isinstance(message, Opened):
-            raise message if isinstance(message, Exception) else errors.ended(self._spec.url)
+            try:
+                raise message if isinstance(message, Exception) else errors.ended(self._spec.url)
+            finally:
+                del message  # which its traceback would keep, and that this frame, the source and its decoder
         self._begin(message)
         self.audio = message.audio_template
         self._watchdog = self._watch()
@@ -132,7 +142,7 @@ class AvSource:
                 raise self._late(self._pictureless())
             if packet.stream is message.video:
                 self._first = self._decode(packet)
-        self._info = _describe(message, self._first[0])
+        self._info = _describe(message, self._first[0], timed=not self._timeless)
         if self._nvdec is not None and self._info.decoder == self._info.codec:
             name = self._first[0].format.name
             self._nvdec.refused(self._spec.url, self._info.codec, name, required=self._spec.hwaccel == "cuda")
@@ -181,6 +191,11 @@ class AvSource:
         live = self._spec.url.partition(":")[0].lower() not in NOT_STEADY
         return Watchdog(self._read_timeout_s, time.monotonic(), live=live)
 
+    @property
+    def _timeless(self) -> bool:
+        """Whether FFmpeg makes the times up, at 25 frames a second, as what is read has none."""
+        return not self._is_file and self._opened is not None and self._opened.container.format.name in WITHOUT_TIMES
+
     def _late(self, otherwise: StreamError) -> StreamError:
         return errors.ended(self._spec.url) if self._reader.stopped.is_set() else otherwise
 
@@ -201,12 +216,14 @@ class AvSource:
         """The next packet; None when interrupted, or when a picture is overdue."""
         while time.monotonic() < (due := self._watchdog.due):
             message = self._reader.get(due)
-            if (ending := self._connection.refusal or self._connection.garbled) is not None:
-                raise ending
+            message = self._connection.refusal or self._connection.garbled or message
             if isinstance(message, Opened):
                 self._begin(message)
             elif isinstance(message, Exception):
-                raise message
+                try:
+                    raise message
+                finally:
+                    del message  # as in `start`
             else:
                 return message
         return None
@@ -245,10 +262,13 @@ class AvSource:
     def _video(self, frame: av.VideoFrame) -> VideoItem | None:
         base = self._timeline.time_base
         source_base = fraction(frame.time_base)
-        at_s = None if frame.pts is None or source_base is None or self._is_file else float(frame.pts * source_base)
+        pts = frame.pts
+        if self._timeless:
+            pts, source_base = round(time.monotonic() / ARRIVAL), ARRIVAL
+        at_s = None if pts is None or source_base is None or self._is_file else float(pts * source_base)
         if not self._watchdog.picture(at_s, time.monotonic()):
             raise errors.frozen(self._spec.url)
-        pts = self._timeline.video(frame.pts, source_base)
+        pts = self._timeline.video(pts, source_base)
         if self._is_file and self._spec.realtime:
             if not self._pacer.wait(pts, base):
                 return None
@@ -265,9 +285,9 @@ class AvSource:
         found, timeline = [], self._timeline
         for packet in self._pending:
             base = fraction(packet.time_base)
-            shown = timeline.packet(packet.pts, base)
+            shown = None if self._timeless else timeline.packet(packet.pts, base)
             shown = pts if shown is None else shown
-            sent = timeline.packet(packet.dts, base)
+            sent = None if self._timeless else timeline.packet(packet.dts, base)
             times = (shown, shown if sent is None else sent, timeline.time_base)
             found.append(VideoPacket(packet, *times, self._opened.video_template))
         self._pending.clear()
@@ -295,14 +315,14 @@ class AvSource:
         return AudioItem(copy, pts, base)
 
 
-def _describe(opened: Opened, frame: av.VideoFrame) -> SourceInfo:
+def _describe(opened: Opened, frame: av.VideoFrame, *, timed: bool) -> SourceInfo:
     context: Any = opened.video.codec_context
     shown = upright(frame)
     return SourceInfo(
         codec=context.name,
         width=shown.width,
         height=shown.height,
-        fps=float(opened.fps) if opened.fps else None,
+        fps=float(opened.fps) if opened.fps and timed else None,
         audio_codec=opened.audio.codec_context.name if opened.audio is not None else None,
         decoder=decoder_name(context.name, frame.format.name, accelerated=context.is_hwaccel),
         webrtc_copy=context.name == "h264"

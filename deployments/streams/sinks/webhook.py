@@ -23,6 +23,9 @@ AGAIN = frozenset({408, 425, 429})
 """Of the 4xx those that say to try again: timeout, too early, too many requests (RFC 9110, 8470, 6585)."""
 
 
+_IN_URLS = "/%:@!$&'()*+,;=~"
+"""What stands in a path as it is; in a query ``?`` as well."""
+
 _GONE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
 """What a connection gives that the server ended."""
 
@@ -42,7 +45,8 @@ class WebhookSender:
         self._tls = ssl.create_default_context() if whole.scheme == "https" else None
         self._port = whole.port or (443 if self._tls is not None else 80)
         self._host = whole.hostname or ""
-        self._target = quote(whole.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{whole.query}" if whole.query else "")
+        query = f"?{quote(whole.query, safe=_IN_URLS + '?')}" if whole.query else ""
+        self._target = quote(whole.path or "/", safe=_IN_URLS) + query
         self._headers = {"Content-Type": "application/json", "User-Agent": "raysight"}
         names = spec.credentials
         if names is not None and names.username is not None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 from av.video.reformatter import ColorRange
 
@@ -169,3 +171,25 @@ def test_nvenc_knows_every_option_that_it_is_given() -> None:
 def test_without_a_gpu_nvenc_says_so_when_it_is_opened() -> None:
     with pytest.raises(av.FFmpegError):
         encoder(picture(scene(160, 120)), device=0)
+
+
+def test_a_closed_encoder_leaves_nothing_to_the_collector_of_cycles() -> None:
+    """Each has more than ten megabytes at 720p, and a viewer who comes and goes makes one."""
+    large = picture(scene(1280, 720))
+
+    def used() -> None:
+        encoder = H264Encoder(large, time_base=TIME_BASE, fps=Fraction(25), bitrate=1_000_000, gop_s=1)
+        encoder.encode(large, 0)
+        encoder.close()
+
+    process = psutil.Process()
+    gc.disable()
+    try:
+        for _ in range(2):
+            used()
+        before = process.memory_info().rss
+        for _ in range(10):
+            used()
+        assert process.memory_info().rss - before < 40 * 2**20
+    finally:
+        gc.enable()

@@ -67,6 +67,18 @@ def test_in_good_order_all_stays_as_it_is() -> None:
     ]
 
 
+def test_after_a_leap_of_the_clock_the_video_goes_on_with_its_next_key_frame() -> None:
+    """The packet behind it has been read before the picture, by which the leap is known."""
+    leapt = [read(3, 3 * FRAME + 60 * 90_000, 0, False)]
+    before_it = [read(n, n * FRAME, 0, n == 0) for n in range(3)]
+    packets = [*before_it, *leapt, *(read(n, n * FRAME, 0, n == 8) for n in range(4, 12))]
+    found = list(Passthrough().packets(packets))
+    assert [int.from_bytes(one.data, "big") for one in found] == [0, 1, 2, 3, 8, 9, 10, 11]
+    before, after = found[:4], found[4:]
+    assert len({id(one.template) for one in before}) == len({id(one.template) for one in after}) == 1
+    assert [one.dts for one in after] == [n * FRAME for n in range(8, 12)]
+
+
 def test_the_same_video_keeps_its_template_and_other_video_has_another() -> None:
     passing = Passthrough()
     kinds = [A_CAMERA, THE_SAME, ANOTHER, A_CAMERA]

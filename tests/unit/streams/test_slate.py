@@ -20,8 +20,8 @@ NOON = 1_767_268_800.0
 BASE = Fraction(1, 90_000)
 
 
-def seen(number: int, decoded_at: float, pts: int = 0) -> Frame:
-    return Frame(number, pts, BASE, NOON, decoded_at, picture(number))
+def seen(number: int, decoded_at: float, pts: int = 0, stretch: int = 0) -> Frame:
+    return Frame(number, pts, BASE, NOON, decoded_at, picture(number), stretch=stretch)
 
 
 def shown(width: int, height: int, pixel_format: str = "yuv420p") -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
@@ -91,7 +91,7 @@ def test_a_source_is_away_after_a_second_and_back_with_its_next_frame() -> None:
     assert due[1] is not None
     assert [pts for pts, _ in due if due] == [9000 + 90_000, 9000 + 180_000]  # type: ignore[misc]
     assert due[0][1] is due[1][1]  # made once
-    kept.saw(seen(2, 110.0, pts=900_000))
+    kept.saw(seen(2, 110.0, pts=900_000, stretch=1))
     assert kept.due(110.5) is None
     again = kept.due(113.0)
     assert again is not None
@@ -106,6 +106,26 @@ def test_a_slow_source_is_not_away_between_its_frames() -> None:
     assert kept.due(110.0 + 5 * GAPS - 0.1) is None
     assert kept.due(110.0 + 5 * GAPS) is not None
     assert kept.period_s == AFTER_S
+
+
+def test_a_source_that_is_silent_again_and_again_is_away_once_at_most() -> None:
+    """Though it is asked all the time: one frame in two seconds, and segments of six seconds that come at once."""
+    for gaps in ([2.0] * 30, ([0.02] * 149 + [5.0]) * 3):
+        kept, now, slates = Slate(), 100.0, 0
+        for number, gap in enumerate(gaps):
+            kept.saw(seen(number, now))
+            times = [now + gap * part / 50 for part in range(50)]
+            slates += any(kept.due(time) is not None for time in times)
+            now += gap
+        assert slates == 1
+
+
+def test_a_source_that_was_silent_once_is_soon_seen_to_go_again() -> None:
+    kept, now = Slate(), 100.0
+    for number, gap in enumerate([0.04] * 10 + [8.0] + [0.04] * 750):
+        now += gap
+        kept.saw(seen(number, now))
+    assert kept.due(now + AFTER_S) is not None
 
 
 def test_a_source_that_was_away_for_hours_unseen_is_seen_to_go_again() -> None:
