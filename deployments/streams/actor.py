@@ -241,17 +241,22 @@ class StreamActor:
 
     def _hold(self, why: str | None) -> None:
         """Open or close the outputs; a life that was succeeded ends, as nobody may reach it any more to say so."""
-        self._runner.hold(why)
-        if why == SUCCEEDED:
-            self._runner.stop(STOP_TIMEOUT_S)
-            logger.warning("this life of the stream ends: another one has begun, or nobody wants it")
-            os._exit(0)
+        try:
+            self._runner.hold(why)
+        finally:
+            if why == SUCCEEDED:
+                self._runner.stop(STOP_TIMEOUT_S)
+                logger.warning("this life of the stream ends: another one has begun, or nobody wants it")
+                os._exit(0)
 
     def _report_metrics(self) -> None:
         while not self._stopping.wait(REPORT_PERIOD_S):
-            status = self._runner.status()
-            self._telemetry.report(status, self._runner.history.errors, self._crossings.totals())
-            self._cpu.sample(time.monotonic(), time.process_time(), status.frames.decoded)
+            try:
+                status = self._runner.status()
+                self._telemetry.report(status, self._runner.history.errors, self._crossings.totals())
+                self._cpu.sample(time.monotonic(), time.process_time(), status.frames.decoded)
+            except Exception:
+                logger.exception("the metrics could not be told; they are told again")
 
 
 def stream_actor_class(

@@ -271,11 +271,13 @@ class StreamRunner:
             self._set_state(StreamState.CONNECTING)
         try:
             self._play(spec)
+            return
         except (StreamError, ForbiddenAddress, InvalidSpec) as error:
-            self._after(_last_error(error, spec.source))
+            last = _last_error(error, spec.source)
         except Exception as error:
             logger.exception("the stream broke in a way that raysight did not foresee")
-            self._after(_last_error(error, spec.source))
+            last = _last_error(error, spec.source)
+        self._after(last)  # out here: while an error is handled, it holds the connection that broke
 
     def _play(self, spec: StreamSpec) -> None:
         backoff = self._backoff

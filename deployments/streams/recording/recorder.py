@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -156,8 +157,8 @@ class Recorder:
                 over = closed or spec.record is None or time.monotonic() - heard > SILENT_S
                 if over and self._open is not None:
                     self._finish(spec)
-            except (RaysightError, OSError) as error:
-                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next event gets its clip
+                self._fail(error, spec)
             if closed and not items:
                 return
 
@@ -245,13 +246,19 @@ class Recorder:
         )
         self.shelf.keep(clip.path, made, clip.thumbnail)
         self._status = self._status.model_copy(update={"state": "waiting", "clips": self._status.clips + 1})
+        self._tidy(spec)
+
+    def _tidy(self, spec: StreamSpec) -> None:
         if spec.record is not None:
             self.shelf.tidy(time.time(), spec.record.keep_days * 86_400, spec.record.keep_mb * 1_000_000)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, spec: StreamSpec) -> None:
         clip, self._open = self._open, None
         if clip is not None:
             clip.sink.close()
+        self._ring.clear()  # the packets that came with it are lost
+        with suppress(OSError):  # where the disk is full
+            self._tidy(spec)
         self._again_at = time.monotonic() + REST_S
         said = str(error) if isinstance(error, RaysightError) else str(getattr(error, "strerror", None) or error)
         logger.warning("a clip could not be made: %s", said)

@@ -45,12 +45,13 @@ class Shelf:
 
     def keep(self, written: Path, clip: Clip, thumbnail: bytes | None) -> None:
         """Take a clip that is complete. Raises OSError."""
+        files = [written, written.with_suffix(".json")]
+        files[-1].write_text(clip.model_dump_json())
         if thumbnail is not None:
-            (self._folder / f"{clip.name}.jpg").write_bytes(thumbnail)
-        written.replace(self._folder / f"{clip.name}.mp4")
-        made = written.with_suffix(".json")
-        made.write_text(clip.model_dump_json())
-        made.replace(self._folder / f"{clip.name}.json")
+            files.insert(0, written.with_suffix(".jpg"))
+            files[0].write_bytes(thumbnail)
+        for file in files:  # all are written by then: a full disk leaves none of them behind
+            file.replace(self._folder / f"{clip.name}{file.suffix}")
 
     def clips(self) -> tuple[Clip, ...]:
         """All there are, the newest first."""

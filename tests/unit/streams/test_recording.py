@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,3 +121,15 @@ def test_a_range_is_that_of_the_file(total: int, first: int | None, last: int | 
 
 def test_what_is_no_range_means_all() -> None:
     assert [wanted(text, 9) for text in (None, "", "bytes=", "items=0-1", "bytes=0-1,3-4")] == [(0, 9)] * 5
+
+
+@pytest.mark.parametrize("kind", ["json", "jpg"])
+def test_a_clip_that_can_not_be_kept_whole_is_not_kept_in_part(tmp_path: Path, kind: str) -> None:
+    """What no record names would never be tidied."""
+    shelf = Shelf(UrlPolicy(media_root=tmp_path, output_root=tmp_path), "gate")
+    written = shelf.new(clip(1).name)
+    written.write_bytes(b"video")
+    written.with_suffix(f".{kind}").mkdir()  # in place of a disk that is full
+    with pytest.raises(OSError, match="directory"):
+        shelf.keep(written, clip(1), b"jpeg")
+    assert [path.name for path in (tmp_path / "clips" / "gate").iterdir()] == ["writing"]
