@@ -42,6 +42,10 @@ a core; of a thousand streams each is heard every 2.5 s."""
 UNSTEADY = 5.0
 """By how much sooner those are asked that are not online."""
 
+OVERDUE_S = 2.0
+"""Who was not asked for so long is asked as soon as they: the supervisor's word, by which a life publishes where the store
+does not answer, is up to two questions old (`lease.HOLD_S`)."""
+
 ENDED_KEPT = 1000
 """Ray lists an actor for a moment after its end: how many are known not to be found again."""
 
@@ -94,7 +98,8 @@ class Life:
 
     def turn(self, now: float) -> float:
         """The lower is asked first."""
-        return (self.asked_at - now) * (1.0 if self.report is not None and self.report.status.online else UNSTEADY)
+        online = self.report is not None and self.report.status.online
+        return (self.asked_at - now) * (1.0 if online and now - self.asked_at < OVERDUE_S else UNSTEADY)
 
     @property
     def stopping(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from deployments.code import CODE_VERSION
 from deployments.store.protocol import Fenced
@@ -18,7 +18,8 @@ from deployments.streams.fence import Fence
 from deployments.streams.hardware import NOTHING, Grant
 from deployments.streams.history import HistoryEntry
 from deployments.streams.spec import SourceSpec, StreamSpec, StreamState, StreamStatus
-from deployments.supervisor.lives.actor import ASKED_AT_ONCE, Life, Lives
+from deployments.supervisor.lives.actor import ASKED_AT_ONCE, OVERDUE_S, Life, Lives
+from deployments.supervisor.registry import Entry
 
 REPORT = Report(
     StreamSpec(id="gate", source=SourceSpec(url="testsrc://")),
@@ -59,11 +60,29 @@ class Method:
 
 
 @dataclass
+class Following:
+    """An actor's `apply`, which fails as ``failures`` say, one after the other."""
+
+    failures: list[Exception] = field(default_factory=list)
+    applied: list[int] = field(default_factory=list)
+
+    def remote(self, epoch: int, spec: StreamSpec, generation: int) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.failures:
+            future.set_exception(self.failures.pop(0))
+        else:
+            self.applied.append(generation)
+            future.set_result(None)
+        return future
+
+
+@dataclass
 class Handle:
     """Stands for Ray's handle of a stream actor."""
 
     report: Method
     _actor_id: bytes = field(default=b"\x01\x02")
+    apply: Following = field(default_factory=Following)
 
 
 def asked(answer: Any, epoch: int = 5, *, found: bool, on_end: Callable[[], None] = lambda: None) -> tuple[Lives, Life]:
@@ -182,10 +201,67 @@ def test_all_are_asked_while_they_are_few() -> None:
 
 def test_of_very_many_those_are_asked_who_wait_longest_and_sooner_who_are_not_online() -> None:
     lives, now = Lives(lambda: None), time.monotonic()
-    others = [steady(number, 10.0, now) for number in range(ASKED_AT_ONCE - 2)]
-    early = [steady(1000 + number, 1.0, now) for number in range(50)]
-    late, broken, fresh = steady(2000, 9.0, now), steady(2001, 2.5, now, online=False), steady(2002, 0.0, now)
+    others = [steady(number, 0.7 * OVERDUE_S, now) for number in range(ASKED_AT_ONCE - 2)]
+    early = [steady(1000 + number, 0.2 * OVERDUE_S, now) for number in range(50)]
+    late, broken = steady(2000, 0.5 * OVERDUE_S, now), steady(2001, 0.3 * OVERDUE_S, now, online=False)
+    fresh = steady(2002, 0.0, now)
     fresh.report, fresh.asked_at = None, float("-inf")
     for life in (*early, *others, late, broken, fresh):
         lives.add(life)
     assert {life.stream_id for life in poll_once(lives)} == {life.stream_id for life in (*others, broken, fresh)}
+
+
+def test_nobody_online_waits_for_those_who_are_not() -> None:
+    """They may publish by the supervisor's word, which must not grow old."""
+    lives, now = Lives(lambda: None), time.monotonic()
+    online = [steady(number, 1.3 * OVERDUE_S, now) for number in range(ASKED_AT_ONCE)]
+    broken = [steady(1000 + number, 1.2 * OVERDUE_S, now, online=False) for number in range(50)]
+    for life in (*online, *broken):
+        lives.add(life)
+    assert {life.stream_id for life in poll_once(lives)} == {life.stream_id for life in online}
+
+
+def told(*failures: Exception) -> tuple[Lives, Life]:
+    """A life that was told of a changed spec, as often as a pass of the supervisor would see that it has to be."""
+    lives, entry = Lives(lambda: None), Entry(REPORT.spec, 4)
+    life = Life(Handle(Method(REPORT, Fence(5)), apply=Following(list(failures))), "gate", 3, 7, NOTHING, 0.0)  # type: ignore[arg-type]
+    lives.add(life)
+
+    async def passes() -> None:
+        for _ in range(len(failures) + 1):
+            if life.generation != entry.generation:
+                lives.tell(life, 5, entry)
+            await asyncio.sleep(0)
+            await asyncio.gather(*lives._telling)
+
+    asyncio.run(passes())
+    return lives, life
+
+
+def test_a_change_that_an_actor_could_not_follow_is_told_again() -> None:
+    _, life = told(ActorUnavailableError("busy", b"\x01" * 16), RayTaskError("apply", "", RuntimeError("no thread")))
+    assert (life.actor.apply.applied, life.generation) == ([4], 4)  # type: ignore[attr-defined]
+
+
+def test_who_is_told_that_it_was_replaced_tells_nothing_again() -> None:
+    lives, life = told(Fenced("a newer one"))
+    assert lives.fenced
+    assert life.actor.apply.applied == []  # type: ignore[attr-defined]
+
+
+def test_who_was_given_up_with_its_node_is_not_taken_for_alive_by_a_late_answer() -> None:
+    lives = Lives(lambda: None)
+    life = Life(Handle(Method(REPORT, Fence(5))), "gate", 3, 7, NOTHING, 0.0)  # type: ignore[arg-type]
+    lives.add(life)
+    lives.haunted.add("gate")
+
+    async def late() -> None:
+        answer = asyncio.create_task(lives.ask(life, 5))
+        await asyncio.sleep(0)
+        life.ended(1.0)
+        await answer
+
+    asyncio.run(late())
+    assert "gate" in lives.haunted
+    assert life.report is None
+    assert lives.histories.of("gate") == ()
