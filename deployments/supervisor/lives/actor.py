@@ -43,8 +43,8 @@ UNSTEADY = 5.0
 """By how much sooner those are asked that are not online."""
 
 OVERDUE_S = 2.0
-"""Who was not asked for so long is asked as soon as they: the supervisor's word, by which a life publishes where the store
-does not answer, is up to two questions old (`lease.HOLD_S`)."""
+"""Who was not asked for so long is asked as soon as they: the supervisor's word, by which a life publishes where the
+store does not answer, is up to two questions old (`lease.HOLD_S`)."""
 
 ENDED_KEPT = 1000
 """Ray lists an actor for a moment after its end: how many are known not to be found again."""
