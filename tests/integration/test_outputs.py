@@ -477,3 +477,18 @@ def test_a_slate_costs_no_other_output_a_frame(tmp_path: Path) -> None:
     assert to.write(FRAME, some[2], some[2]) == 1
     assert to.write(11 * FRAME, some[2], some[2]) == 2
     to.close()
+
+
+def test_a_file_that_can_not_be_begun_leaves_no_empty_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try would leave one, with a number of its own."""
+    tries: list[None] = []
+
+    def fails(*_: Any, **__: Any) -> Any:
+        tries.append(None)
+        raise BlockingIOError(11, "no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", fails)
+    to = publisher(OutputSpec(url=f"{tmp_path}/video.mp4"))
+    keep_writing(to, lambda: len(tries) >= 2)
+    eventually(lambda: list(tmp_path.iterdir()) == [])
+    to.close()

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,16 @@ class Output:
 
     def _serve(self, first: EncodedPacket) -> EncodedPacket | None:
         """One connection; gives the first packet of other video, for which a new one is due, or None when closed."""
-        sink = self._connected(first)
+        with closing(self._resolve(self.spec.url)) as way:
+            target = self._target(way, first.template)
+            try:
+                return self._sent(target, first)
+            finally:
+                if target.format == "mp4":
+                    _remove_empty(Path(target.url))
+
+    def _sent(self, target: Target, first: EncodedPacket) -> EncodedPacket | None:
+        sink = self._connected(target, first)
         try:
             packet: EncodedPacket | None = first
             while packet is not None and (packet.audio or packet.template is first.template):
@@ -142,12 +152,8 @@ class Output:
                 self._sink = None
             sink.close()
 
-    def _connected(self, first: EncodedPacket) -> Sink:
-        way = self._resolve(self.spec.url)
-        try:
-            sink = Sink(self._target(way, first.template), first.template, self._audio)
-        finally:
-            way.close()  # the sink's process has its own
+    def _connected(self, target: Target, first: EncodedPacket) -> Sink:
+        sink = Sink(target, first.template, self._audio)
         with self._lock:
             self._sink = sink
             if self._given_up:
@@ -226,6 +232,13 @@ def close_all(outputs: Sequence[Output]) -> None:
 
 def _error(code: Any, message: str, retryable: bool) -> LastError:
     return LastError(code=code, message=message, at=time.time(), retryable=retryable)
+
+
+def _remove_empty(file: Path) -> None:
+    """The one that `_unused` made, where nothing could be written into it: each further try would leave another."""
+    with suppress(OSError):
+        if file.stat().st_size == 0:
+            file.unlink()
 
 
 def _unused(path: str) -> str:

@@ -312,5 +312,9 @@ class Lives:
             what = "stream %s did not stop within %g s: its actor is killed"
             logger.warning(what, life.stream_id, timeout_s, extra={"stream": life.stream_id})
             self.haunted.add(life.stream_id)
-        await ask_ray(ray.kill, life.actor, no_restart=True)
+        try:
+            await ask_ray(ray.kill, life.actor, no_restart=True)
+        except Exception:
+            life.ending = None  # it is asked to end again
+            raise
         self.forget(life)
