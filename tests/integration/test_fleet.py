@@ -123,7 +123,7 @@ def test_what_was_exported_is_applied_to_an_empty_server(site: Site) -> None:
     assert fleet["yard"] == {"source": {"url": "testsrc://"}, "detect": {"confidence": 0.5}}
     assert fleet["gate"]["source"]["credentials"] == {"ref": "gate-source"}
     assert [output.get("credentials") for output in fleet["gate"]["outputs"]] == [{"ref": "gate-output-0"}, None]
-    before = {entry.spec.id: entry for entry in site.book}
+    before = {entry.spec.id: entry.spec for entry in site.book}
     for name in before:
         asyncio.run(site.book.remove(name, None))
     known = {
@@ -132,7 +132,7 @@ def test_what_was_exported_is_applied_to_an_empty_server(site: Site) -> None:
     }
     said = site.apply(fleet, **known)
     assert "2 created" in said
-    assert {entry.spec.id: entry for entry in site.book} == before
+    assert {entry.spec.id: entry.spec for entry in site.book} == before
     again = site.apply(fleet, **known)
     assert "0 created, 0 changed, 0 deleted, 2 unchanged" in again
     assert exported(site) == fleet
