@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -29,7 +30,7 @@ from deployments.streams.backoff import Backoff
 from deployments.streams.pipeline import Pipeline
 from deployments.streams.policy import UrlPolicy
 from deployments.streams.runner import StreamRunner
-from deployments.streams.sinks import webhook
+from deployments.streams.sinks import fanout, webhook
 from deployments.streams.sinks.backlog import Backlog
 from deployments.streams.sinks.dead_letters import DeadLetters
 from deployments.streams.sinks.fanout import Sinks
@@ -296,6 +297,33 @@ def test_nothing_is_left_on_disk_of_a_sink_that_is_taken_out(rigs: Any) -> None:
     assert stat.S_IMODE(spill.stat().st_mode) == 0o640
     rig.sinks.update(spec(sinks=[]))
     assert list(spill.parent.glob("spill-*")) == []
+
+
+def test_a_spill_that_another_has_still_is_taken_once_it_is_free(rigs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker before hangs, and lets go of its file later than its successor begins."""
+    monkeypatch.setattr(fanout, "SPILL_AGAIN_S", 0.1)
+    server = FailingHttp()
+    sink = {"url": server.url, "queue": 3, "when_full": "spill"}
+    rig = rigs(sink)
+    rig.feed(6)
+    until(lambda: rig.status.queued == 5)
+    rig.sinks.close(1.0)
+    (file,) = (rig.folder / "sinks" / "gate").glob("spill-*.jsonl")
+    with file.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        later = rigs({**sink, "queue": 100})
+        later.feed(2)
+        until(lambda: later.status.queued == 1)
+
+    def taken() -> bool:
+        later.feed(1)
+        return file.read_bytes().count(b"\n") > 6
+
+    until(taken)
+    with server:
+        later.sent(6 + later.fed)
+        assert keys([one.event for one in server.accepted]) == gate(0, *range(6), *range(1, later.fed))
+    assert later.status.dropped == 0
 
 
 def test_a_change_of_the_spec_takes_effect_on_sinks_alone(rigs: Any) -> None:

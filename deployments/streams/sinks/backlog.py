@@ -117,6 +117,20 @@ class Backlog:
         with self._changed:
             return len(self._memory) + (len(self._spill) if self._spill is not None else 0)
 
+    @property
+    def spills(self) -> bool:
+        """Whether it has a file."""
+        return self._spill is not None
+
+    def adopt(self, spill: Spill) -> None:
+        """Have a file from now on. What it holds is older than all there is here, which therefore goes behind it."""
+        with self._changed:
+            for letter in self._memory:
+                self._dropped += not self._put_on_disk(spill, letter)
+            self._memory.clear()
+            self._spill = spill
+            self._changed.notify_all()
+
     def put(self, letter: Letter) -> None:
         """Add the newest; never waits for a server, though for the disk where there is a spill."""
         with self._changed:

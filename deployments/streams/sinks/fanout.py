@@ -30,6 +30,9 @@ INTAKE_EVENTS = 256
 LEAVING_S = 0.5
 """What a sink that is no more, or was changed, gets to send what waits."""
 
+SPILL_AGAIN_S = 10.0
+"""How often to ask for a file that could not be had."""
+
 _Raw = tuple[int, bytes, tuple[bytes, ...]]
 
 
@@ -54,6 +57,7 @@ class Sinks:
         self._lock = threading.Lock()
         self._intake: DropOldestQueue[_Raw] = DropOldestQueue(INTAKE_EVENTS)
         self._unread = 0
+        self._spills_at = 0.0
         self._thread: threading.Thread | None = None
         self._workers: tuple[Worker, ...] = ()
         self._spec = spec
@@ -116,8 +120,18 @@ class Sinks:
         try:
             return Spill(self._spill_file(sink), sink.spill_mb * MEGABYTE)
         except OSError as error:
-            logger.warning("events can't wait on disk, only in memory: %s", error.strerror or error)
+            logger.warning("events can't wait on disk for now, only in memory: %s", error.strerror or error)
             return None
+
+    def _adopt_spills(self) -> None:
+        """Try again where a file could not be had: a worker that hung may have let go of it since."""
+        if time.monotonic() < self._spills_at:
+            return
+        self._spills_at = time.monotonic() + SPILL_AGAIN_S
+        with self._lock:
+            for worker in self._workers:
+                if not worker.backlog.spills and (spill := self._spill(worker.spec)) is not None:
+                    worker.backlog.adopt(spill)
 
     def _spill_file(self, sink: SinkSpec) -> Path:
         return self._folder / f"spill-{hashlib.sha256(sink.url.encode()).hexdigest()[:16]}.jsonl"
@@ -128,6 +142,7 @@ class Sinks:
             if raw is not None:
                 try:
                     self._deal(raw)
+                    self._adopt_spills()
                 except Exception:
                     logger.exception("an event could not be handed to the sinks")
 
