@@ -79,7 +79,12 @@ class Site:
 
     def wait_for_nodes(self, count: int, timeout_s: float = WAIT_S) -> None:
         """Return once the supervisor places streams on so many nodes: it looks for them once a second."""
-        until(lambda: len(ray.get(self.supervisor.survey.remote(), timeout=30).room.nodes) >= count, timeout_s)
+
+        def there() -> bool:
+            nodes = ray.get(self.supervisor.survey.remote(), timeout=30).room.nodes
+            return sum(node.cores > 0 for node in nodes) >= count  # a head without CPUs is no place for streams
+
+        until(there, timeout_s)
 
     def sequence(self, name: str) -> int:
         """Number of a frame that the stream decodes now."""
