@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from deployments.detector.health import STUCK_S
 from tests.integration.system.test_main_job import assert_ledgers, online
 from tests.support.cluster import Raysight, attached, run_raysight, wait_until
 
@@ -97,7 +98,8 @@ def system_of_two(tmp_path_factory: pytest.TempPathFactory, street_clip: Path) -
     """The running system."""
     folder = tmp_path_factory.mktemp("replicas")
     engine = {"fixed_ms": 5, "per_frame_ms": 1, "width": 160, "height": 120, "hang_while": str(folder / "hang")}
-    detector = {"engine": "fake", "fake": engine, "num_cpus": 0.1, "num_replicas": 2, "lease_s": LEASE_S}
+    engines = {"engine": "fake", "fake": engine, "stuck_after_s": STUCK_S}  # as on a GPU, which the engine plays
+    detector = {**engines, "num_cpus": 0.1, "num_replicas": 2, "lease_s": LEASE_S}
     for raysight in run_raysight(folder, street_clip, detector):
         yield Pair(raysight, folder / "hang")
 
