@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.streams.media.clips import CLIPS
+from tests.support.media import SHIPPED_CLIP
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So a shell starts what runs in its background, and what the tests start would inherit it: Ctrl-C is tested too.
@@ -16,5 +16,5 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def street_clip() -> Path:
-    """The shipped clip: 796 frames of people, 768x576 at 25 fps."""
-    return CLIPS / "pedestrians-768x576-25fps.mp4"
+    """The shipped clip."""
+    return SHIPPED_CLIP

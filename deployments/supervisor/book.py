@@ -58,10 +58,12 @@ class Reign(NamedTuple):
     Attributes:
         epoch: above that of every supervisor before it, also where the store is a new one: it counts milliseconds.
         guard: true in the store until another takes over.
+        record: what stands there.
     """
 
     epoch: int
     guard: Guard
+    record: bytes = b""
 
 
 def take_over(store: Store, owner: Mapping[str, Any], now: float | None = None) -> Reign:
@@ -80,7 +82,7 @@ def take_over(store: Store, owner: Mapping[str, Any], now: float | None = None) 
             version = store.put(SUPERVISOR, EPOCH, value, found.version if found is not None else 0)
         except Conflict:
             continue
-        return Reign(epoch, Guard(SUPERVISOR, EPOCH, version))
+        return Reign(epoch, Guard(SUPERVISOR, EPOCH, version), value)
 
 
 class StreamBook:
@@ -101,7 +103,6 @@ class StreamBook:
         self._turn = asyncio.Lock()
         self._reign = Reign(0, Guard(SUPERVISOR, EPOCH, 0))
         self._unsure: set[str] = set()
-        self._owner = b""
         self._late = False  # whether a change that was refused may still reach the store
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         self.leased: set[str] = set()
@@ -113,7 +114,7 @@ class StreamBook:
         reign = await self._in_thread(take_over, self._store, owner)
         records = await self._in_thread(self._store.all, STREAM)
         self.leased = set(await self._in_thread(self._store.all, LEASE))
-        self._reign, self._owner = reign, json.dumps({**owner, "epoch": reign.epoch}).encode()
+        self._reign = reign
         self._kept.clear()
         for stream_id, record in records.items():
             try:
@@ -308,15 +309,16 @@ class StreamBook:
         A request whose answer did not come in time is refused to the caller, while TCP goes on delivering it: it would
         come into force behind changes that were made since.
         """
-        epoch, guard = self._reign
+        epoch, guard, record = self._reign
         try:
-            version = await self._in_thread(self._store.put, guard.kind, guard.key, self._owner, guard.version)
+            version = await self._in_thread(self._store.put, guard.kind, guard.key, record, guard.version)
         except Conflict:
             found = await self._in_thread(self._store.get, guard.kind, guard.key)
             if found is None or json.loads(found.value)["epoch"] != epoch:
                 raise Fenced("another supervisor has begun an epoch") from None
             version = found.version  # by a renewal of ours whose answer was lost
-        self._reign, self._late = Reign(epoch, Guard(guard.kind, guard.key, version)), False
+        self._reign = self._reign._replace(guard=guard._replace(version=version))
+        self._late = False
 
     async def _in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
         """In threads of the store's own: names that can't be looked up may take all others."""

@@ -106,7 +106,7 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
         offsets = stack.enter_context(_clocks(folder / "clocks", of_ray))
         (home := folder / "raysight").mkdir()
         args = {**API, **({"store": kept.url} if kept else {})}
-        system = stack.enter_context(_system(run_raysight(home, clip, DETECTOR, api_args=args, num_cpus=CPUS)))
+        system = stack.enter_context(contextmanager(run_raysight)(home, clip, DETECTOR, api_args=args, num_cpus=CPUS))
         desired = Desired()
         watcher = stack.enter_context(Watcher(system, desired, journal))
         gcs = stack.enter_context(Gcs(system.cluster.pid)) if tables is not None else None
@@ -119,12 +119,6 @@ def running_fleet(folder: Path, journal: Journal, kind: StoreKind) -> Iterator[F
             system.wait(stream_id, lambda s: s["online"] and s["frames"]["inferred"] > FPS, START_S)
             watcher.follow(stream_id)
         yield fleet
-
-
-@contextmanager
-def _system(running: Iterator[Raysight]) -> Iterator[Raysight]:
-    """What is a fixture of other tests as a context."""
-    yield from running
 
 
 def _store(folder: Path, kind: StoreKind) -> RedisServer | SqliteStore:

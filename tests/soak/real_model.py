@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import deployments.streams.media
 from deployments.store.opening import sqlite_url
 from tests.chaos.desired import Desired
 from tests.chaos.journal import Journal
 from tests.chaos.watcher import Watcher
 from tests.support.cluster import Raysight, run_raysight
+from tests.support.media import SHIPPED_CLIP
 
-CLIP = Path(deployments.streams.media.__file__).parent / "clips" / "pedestrians-768x576-25fps.mp4"
 FPS = 25
 NVDEC_PLACES = 8
 START_S = 120.0
@@ -45,7 +44,7 @@ def running_model(folder: Path, journal: Journal, device: Device, streams: int) 
     gpus = int(device == "cuda")
     detector = {"engine": "auto", "device": device, "num_gpus": gpus}
     places = {"nvdec": NVDEC_PLACES * gpus}
-    with contextmanager(run_raysight)(home, CLIP, detector, resources=places, api_args=api) as system:
+    with contextmanager(run_raysight)(home, SHIPPED_CLIP, detector, resources=places, api_args=api) as system:
         desired = Desired()
         with Watcher(system, desired, journal) as watcher:
             ids = [f"stream-{number}" for number in range(streams)]

@@ -11,6 +11,11 @@ import av
 import numpy as np
 import pytest
 
+from deployments.streams.media.clips import CLIPS
+
+SHIPPED_CLIP = CLIPS / "pedestrians-768x576-25fps.mp4"
+"""796 frames of people, 768x576 at 25 a second."""
+
 WITHOUT_GPU = pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="shows what happens where there is no GPU")
 
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "mjpeg": "mjpeg"}

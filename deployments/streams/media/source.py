@@ -109,6 +109,7 @@ class AvSource:
         self._watchdog = self._watch()
         self._decode_s = 0.0
         self._opened: Opened | None = None
+        self._timeless = False  # FFmpeg makes the times up, at 25 frames a second
         self._key_seen = False
         self._info: SourceInfo | None = None
         self._first: list[av.VideoFrame] = []
@@ -191,17 +192,13 @@ class AvSource:
         live = self._spec.url.partition(":")[0].lower() not in NOT_STEADY
         return Watchdog(self._read_timeout_s, time.monotonic(), live=live)
 
-    @property
-    def _timeless(self) -> bool:
-        """Whether FFmpeg makes the times up, at 25 frames a second, as what is read has none."""
-        return not self._is_file and self._opened is not None and self._opened.container.format.name in WITHOUT_TIMES
-
     def _late(self, otherwise: StreamError) -> StreamError:
         return errors.ended(self._spec.url) if self._reader.stopped.is_set() else otherwise
 
     def _begin(self, opened: Opened) -> None:
         """Take up a connection, or the next round of a file, the last one of which has been decoded to its end."""
         before, self._opened = self._opened, opened
+        self._timeless = not self._is_file and opened.container.format.name in WITHOUT_TIMES
         if before is not None:
             before.container.close()
         self._key_seen = False

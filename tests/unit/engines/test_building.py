@@ -17,7 +17,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import deployments.streams.media
 from engines.building.build import Order, PlanOrder, Wrap, add_plan, build
 from engines.building.describe import Description
 from engines.errors import EngineError, PackageError
@@ -27,6 +26,7 @@ from engines.onnx import OnnxEngine
 from engines.package import load_package
 from engines.types import Detections, Thresholds, UInt8Array
 from serve_app.cli.app import main
+from tests.support.media import SHIPPED_CLIP
 from tests.unit.engines.networks import (
     CLASSES,
     HEIGHT,
@@ -41,7 +41,6 @@ from tests.unit.engines.networks import (
 )
 from tests.unit.engines.packages import write
 
-CLIP = Path(deployments.streams.media.__file__).parent / "clips" / "pedestrians-768x576-25fps.mp4"
 NAMES = ["one", "two", "three"]
 
 
@@ -186,7 +185,7 @@ def test_normalisations_stay_in_float32_and_large_weights_are_clamped(tmp_path: 
 
 
 def _street() -> UInt8Array:
-    with av.open(str(CLIP)) as container:
+    with av.open(str(SHIPPED_CLIP)) as container:
         frame = next(container.decode(video=0)).to_ndarray(format="bgr24")
     return np.asarray(cv2.resize(frame, (416, 416)), np.uint8)
 

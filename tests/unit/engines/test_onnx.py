@@ -11,7 +11,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-import deployments.streams.media
 from engines.cores import available_cores
 from engines.errors import EngineDead, EngineError, InferenceFailed
 from engines.letterbox import Letterbox
@@ -20,9 +19,8 @@ from engines.onnx import MAX_LANES, Normaliser, OnnxEngine
 from engines.package import load_package
 from engines.protocol import Engine
 from engines.types import Float32Array, Thresholds, UInt8Array
+from tests.support.media import SHIPPED_CLIP
 from tests.unit.engines.packages import HEIGHT, WIDTH, Shape, bright_model, fixed_model, manifest, write
-
-CLIP = Path(deployments.streams.media.__file__).parent / "clips" / "pedestrians-768x576-25fps.mp4"
 
 
 def _frames(*values: int) -> list[UInt8Array]:
@@ -170,7 +168,7 @@ def test_normalising_is_exact_and_keeps_channels_apart() -> None:
 
 def test_the_shipped_model_finds_what_is_in_the_clip() -> None:
     engine = OnnxEngine(load_package(DEFAULT_PACKAGE))
-    with av.open(str(CLIP)) as clip:
+    with av.open(str(SHIPPED_CLIP)) as clip:
         frame = next(itertools.islice(clip.decode(video=0), 100, None)).to_ndarray(format="bgr24").astype(np.uint8)
     info = engine.info
     box = Letterbox.fit(frame.shape[1], frame.shape[0], info.width, info.height, info.letterbox, info.pad)

@@ -16,9 +16,7 @@ from av.video.reformatter import ColorRange
 from deployments.streams.media.picture import AvPicture
 from deployments.streams.media.rotation import upright
 from engines.types import Colour
-from tests.support.media import make_clip, rotate_clip
-
-SHIPPED = Path(__file__).parents[3] / "deployments/streams/media/clips/pedestrians-768x576-25fps.mp4"
+from tests.support.media import SHIPPED_CLIP, make_clip, rotate_clip
 
 
 def digest(picture: AvPicture) -> str:
@@ -49,7 +47,7 @@ def decoded(path: Path, *, draw: bool, limit: int = 150) -> list[str]:
 
 @pytest.mark.parametrize("codec", ["shipped", "h264", "hevc", "mjpeg"])
 def test_drawing_leaves_every_later_frame_as_it_is(tmp_path: Path, codec: str) -> None:
-    path = SHIPPED if codec == "shipped" else make_clip(tmp_path / "clip.mp4", codec=codec)
+    path = SHIPPED_CLIP if codec == "shipped" else make_clip(tmp_path / "clip.mp4", codec=codec)
     untouched = decoded(path, draw=False)
     assert len(set(untouched)) > 10
     assert decoded(path, draw=True) == untouched
@@ -66,7 +64,7 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("colour", ["bgr", "rgb"])
 @pytest.mark.parametrize("size", [(640, 480), (416, 312), (322, 242), (256, 192), (256, 576)])
 def test_a_shrunk_picture_is_what_the_same_frame_gives_as_an_image(size: tuple[int, int], colour: Colour) -> None:
-    with av.open(SHIPPED) as container:
+    with av.open(SHIPPED_CLIP) as container:
         picture = AvPicture(next(container.decode(video=0)))
     whole = picture.to_array(picture.width, picture.height, colour)
     wanted = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_LINEAR), np.int16)
@@ -93,7 +91,7 @@ def test_both_branches_read_one_picture_side_by_side(pixel_format: str) -> None:
 
 
 def test_a_copy_may_lie_where_an_earlier_one_lay() -> None:
-    with av.open(SHIPPED) as container:
+    with av.open(SHIPPED_CLIP) as container:
         first, second = (AvPicture(frame) for frame in itertools.islice(container.decode(video=0), 2))
     earlier = first.writable()
     copy = second.writable(earlier)
@@ -119,7 +117,7 @@ def test_a_shrunk_picture_keeps_matrix_and_range(pixel_format: str, off: int, ma
 
 def downloaded(pixel_format: str, *, full: bool = False) -> tuple[AvPicture, AvPicture]:
     """A frame as software decodes it, and as it comes from NVDEC: with its colours stated."""
-    with av.open(SHIPPED) as container:
+    with av.open(SHIPPED_CLIP) as container:
         software = next(container.decode(video=0))
     colours = {"color_range": ColorRange.JPEG if full else ColorRange.MPEG, "colorspace": 1}
     hardware = software.reformat(
